@@ -1,0 +1,69 @@
+"""The card of a bundle: what it finds, how it was trained, how well it does and what it cannot do."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from micro.recipe import Setting
+
+
+class _CardPart(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkSpec(_CardPart):
+    """Which network to build; `networks.build` turns it into a torch module with random weights.
+
+    kind "unet": encoder_name of segmentation-models-pytorch, with `len(decoder_channels)` levels; one output map per name
+    in `outputs`. kind "classifier": encoder_name of torchvision; one logit per name in `outputs`; input_px is the edge
+    length to which whole frames are resized.
+    """
+
+    kind: Literal["unet", "classifier"]
+    encoder_name: str
+    in_channels: int = Field(ge=1, le=3)
+    outputs: tuple[str, ...] = Field(min_length=1)
+    decoder_channels: tuple[int, ...] = ()
+    input_px: int | None = Field(default=None, ge=16, le=2048)
+    halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs around what it keeps")
+
+
+class DataSource(_CardPart):
+    """Some of the data that a bundle learned from or was measured on."""
+
+    name: str
+    images: int
+    licence: str
+    role: str = Field(description="training, measuring, or both with how they were kept apart")
+
+
+class Measured(_CardPart):
+    """One measured figure with its 95 % interval, and what it was measured on."""
+
+    what: str
+    value: float
+    low: float
+    high: float
+    on: str
+
+
+class Card(_CardPart):
+    """A bundle described for its user and for the engine. Unknown keys are refused."""
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    task: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    summary: str = Field(description="what it finds, in one sentence of the user's language")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="trained at; None: works at any scale it was shown")
+    channels: Literal["grey", "rgb"]
+    classes: tuple[str, ...]
+    segmenter: NetworkSpec | None = None
+    classifier: NetworkSpec | None = None
+    settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that training chose")
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str
+    data: tuple[DataSource, ...]
+    scores: tuple[Measured, ...]
+    limits: tuple[str, ...]
+    command: str = Field(description="the command that made it")

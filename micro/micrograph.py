@@ -1,0 +1,71 @@
+"""One image as it was taken: pixels, and how large they are in the world."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micro.errors import UnknownPixelSize, UnreadableImage
+
+PIXEL_TYPES = (np.uint8, np.uint16, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Micrograph:
+    """Pixels (Y, X, C) with their size, read-only.
+
+    pixels: (Y, X, C) or (Y, X), uint8, uint16 or finite float32; C is 1 (grey) or 3 (red, green, blue).
+    pixel_size_um: edge length of one square pixel; None if nobody knows.
+    pixel_size_source: where that size came from, in words a report can print ("OME-XML", "FEI tag", "given by the user").
+    notes: what a reader should know about how the pixels were obtained ("alpha channel dropped").
+
+    Raises UnreadableImage when the array is not such an image.
+    """
+
+    pixels: NDArray[np.generic]
+    name: str = "image"
+    pixel_size_um: float | None = None
+    pixel_size_source: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pixels = np.asarray(self.pixels)
+        if pixels.ndim == 2:
+            pixels = pixels[..., np.newaxis]
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+            raise UnreadableImage(
+                f"{self.name}: an image is (Y, X), (Y, X, 1) or (Y, X, 3), and this one is {self.pixels.shape}. "
+                f"Take one plane of a stack, or name the channels."
+            )
+        if 0 in pixels.shape:
+            raise UnreadableImage(f"{self.name}: the image has no pixels ({pixels.shape[0]} x {pixels.shape[1]}).")
+        if pixels.dtype not in PIXEL_TYPES:
+            raise UnreadableImage(f"{self.name}: pixels are uint8, uint16 or float32, and these are {pixels.dtype}.")
+        if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+            raise UnreadableImage(f"{self.name}: some pixels are NaN or infinite. Fill or crop them first.")
+        if self.pixel_size_um is not None and not (np.isfinite(self.pixel_size_um) and self.pixel_size_um > 0):
+            raise UnknownPixelSize(f"{self.name}: a pixel size of {self.pixel_size_um} um is impossible.")
+        view = pixels.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "pixels", view)
+
+    @property
+    def height_px(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width_px(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        return int(self.pixels.shape[2])
+
+    def known_pixel_size_um(self) -> float:
+        """Return the pixel size, or raise UnknownPixelSize with the three ways to give one."""
+        if self.pixel_size_um is None:
+            raise UnknownPixelSize(
+                f"{self.name}: no pixel size in the file. Pass --pixel-size-um, set the scale of the napari layer, "
+                f"or save the image with its calibration (OME-TIFF, ImageJ)."
+            )
+        return self.pixel_size_um

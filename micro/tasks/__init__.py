@@ -1,0 +1,78 @@
+"""What a network must output, how its maps become regions, and what is measured: one file a task.
+
+A task is a module of this package with a constant `TASK`. Nothing else names it: `find` and `names` look here.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from micro.errors import BadSetting
+from micro.illumination import Scaling
+from micro.micrograph import Micrograph
+from micro.regions import Columns, Regions
+
+
+class TaskSettings(BaseModel):
+    """Settings of a task, each with a default, bounds and a description; the same model is flag, form and YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a segmenter should answer for one annotated image.
+
+    maps: (K, Y, X) float32 in 0..1, one per task output.
+    weight: (Y, X) float32, how much each pixel counts in the loss; 0 where nothing is known.
+    """
+
+    maps: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of question put to an image.
+
+    outputs: names of the segmenter's maps; empty for a task that only classifies whole frames.
+    settings: the pydantic model of what a user may change.
+    scaling: pixels (Y, X, C) -> Scaling, once an image, on the grid that the network sees.
+    encode: instance labels (Y, X) int32 -> Targets, for training.
+    decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
+        20,000 x 20,000 pixels: no float map of the whole image.
+    measure: regions on the image's own grid and that image -> columns, one value a region.
+    colour_is_evidence: training must not shift hues or exchange channels.
+    orientation_is_evidence: training must not turn or mirror images.
+    """
+
+    name: str
+    channels: str
+    outputs: tuple[str, ...]
+    settings: type[TaskSettings]
+    scaling: Callable[[NDArray[np.generic]], Scaling]
+    encode: Callable[[NDArray[np.int32]], Targets] | None = None
+    decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
+    measure: Callable[[Regions, Micrograph], Columns] | None = None
+    colour_is_evidence: bool = False
+    orientation_is_evidence: bool = False
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all tasks, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def find(name: str) -> Task:
+    """Return the task of that name, or raise BadSetting."""
+    if name not in names():
+        raise BadSetting(f"No task {name!r}. There are: {', '.join(names())}.")
+    task = importlib.import_module(f"{__name__}.{name}").TASK
+    assert isinstance(task, Task)
+    return task
