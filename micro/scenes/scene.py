@@ -13,7 +13,7 @@ class Scene:
     """A drawn image and what it shows, read-only.
 
     image: the drawn micrograph, uint8, with the pixel size it was drawn at.
-    labels: (Y, X) int32; 0 is background and region i has the value i. All zero where the frame as a whole is the answer.
+    labels: (Y, X) int32; 0 is background and region i has the value i. All zero where the whole frame is the answer.
     class_names: one name a region, in the order of the labels.
     class_name: what the frame as a whole shows; None where regions are the answer.
     """
