@@ -1,0 +1,95 @@
+"""A spec becomes a torch module with random weights; nothing is ever downloaded."""
+
+from typing import cast
+
+import torchvision
+from torch import nn
+
+from micro.card import NetworkSpec
+from micro.errors import BadSetting
+
+SEGMENTERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "vgg11_bn")
+"""Encoders of a U-Net. Each has a finite reach, so that a tile with its halo answers as the whole image does."""
+
+CLASSIFIERS = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet34", "resnet50")
+"""Networks that name a whole frame."""
+
+LEVELS = range(3, 6)
+
+
+def build(spec: NetworkSpec) -> nn.Module:
+    """Return the network of a spec with random weights, in training mode; seed with torch.manual_seed.
+
+    A segmenter turns (N, C, Y, X) with Y and X multiples of `stride` into logits (N, K, Y, X), a classifier into logits
+    (N, K). Raises BadSetting for a network that is not offered.
+    """
+    refuse_unknown(spec)
+    return _segmenter(spec) if spec.kind == "unet" else _classifier(spec)
+
+
+def stride(spec: NetworkSpec) -> int:
+    """Return the edge in px of the coarsest grid that a network works on; tiles start on multiples of it."""
+    refuse_unknown(spec)
+    return int(2 ** len(spec.decoder_channels)) if spec.kind == "unet" else 1
+
+
+def refuse_unknown(spec: NetworkSpec) -> None:
+    """Raise BadSetting when a spec asks for a network that is not offered."""
+    if spec.kind == "classifier":
+        if spec.encoder_name not in CLASSIFIERS:
+            raise BadSetting(f"No classifier {spec.encoder_name!r}. There are: {', '.join(CLASSIFIERS)}.")
+        return
+    if _looks_at_the_whole_tile(spec.encoder_name):
+        raise BadSetting(
+            f"{spec.encoder_name!r} averages over everything it is shown (squeeze and excitation), so its answer at a "
+            f"pixel depends on how the image is cut into tiles. Take one of: {', '.join(SEGMENTERS)}."
+        )
+    if spec.encoder_name not in SEGMENTERS:
+        raise BadSetting(f"No segmenter encoder {spec.encoder_name!r}. There are: {', '.join(SEGMENTERS)}.")
+    if len(spec.decoder_channels) not in LEVELS:
+        raise BadSetting(
+            f"A U-Net has {LEVELS.start} to {LEVELS.stop - 1} levels, one decoder width a level, "
+            f"and decoder_channels is {spec.decoder_channels}."
+        )
+
+
+def _looks_at_the_whole_tile(encoder_name: str) -> bool:
+    marks = ("efficientnet", "se_", "senet", "mobilenet_v3", "mobilenetv3", "regnety", "skresnet", "mit_b", "resnest")
+    return "lite" not in encoder_name and any(mark in encoder_name for mark in marks)
+
+
+def _segmenter(spec: NetworkSpec) -> nn.Module:
+    import segmentation_models_pytorch as smp  # takes seconds, and a bundle that only classifies does without
+
+    return cast(
+        nn.Module,
+        smp.Unet(
+            spec.encoder_name,
+            encoder_weights=None,
+            encoder_depth=len(spec.decoder_channels),
+            decoder_channels=spec.decoder_channels,
+            in_channels=spec.in_channels,
+            classes=len(spec.outputs),
+        ),
+    )
+
+
+def _classifier(spec: NetworkSpec) -> nn.Module:
+    network = cast(
+        nn.Module, torchvision.models.get_model(spec.encoder_name, weights=None, num_classes=len(spec.outputs))
+    )
+    name, first = next((name, part) for name, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    if first.in_channels == spec.in_channels:
+        return network
+    adapted = nn.Conv2d(
+        spec.in_channels,
+        first.out_channels,
+        cast(tuple[int, int], first.kernel_size),
+        stride=cast(tuple[int, int], first.stride),
+        padding=cast(tuple[int, int], first.padding),
+        bias=first.bias is not None,
+    )
+    nn.init.kaiming_normal_(adapted.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, adapted)
+    return network
