@@ -48,6 +48,7 @@ class Task:
     decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
         20,000 x 20,000 pixels: no float map of the whole image.
     measure: regions on the image's own grid and that image -> columns, one value a region.
+    judge: class of the frame, its probability, settings and the recipe's review_below -> OK, REVIEW or NG.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
     """
@@ -60,6 +61,7 @@ class Task:
     encode: Callable[[NDArray[np.int32]], Targets] | None = None
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
     measure: Callable[[Regions, Micrograph], Columns] | None = None
+    judge: Callable[[str, float, Any, float | None], str] | None = None
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False
 

@@ -1,0 +1,133 @@
+"""A trained model as a folder: card, weights, and a sample with the answer it must give."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from micro.card import Card
+from micro.errors import BrokenBundle, UnknownBundle
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+MAX_WEIGHTS_BYTES = 2**31
+
+Weights = dict[str, NDArray[np.generic]]
+"""Parameter name -> array; names begin with "segmenter." or "classifier."."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose card has been read; the weights are read and verified by `weights`."""
+
+    folder: Path
+    card: Card
+
+    def weights(self) -> Weights:
+        """Return the parameters as float32, after comparing the file's SHA-256 with the card.
+
+        Raises BrokenBundle when the file is missing, is not what the card names, or is not safetensors. Nothing in a
+        safetensors file can run code, and no other kind of file is opened.
+        """
+        data = _read(self.folder, WEIGHTS)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.card.weights_sha256:
+            raise BrokenBundle(
+                f"{self.folder / WEIGHTS}: SHA-256 is {digest[:12]}..., and the card says "
+                f"{self.card.weights_sha256[:12]}... The weights were changed or damaged; install the bundle again."
+            )
+        try:
+            stored = load_safetensors(data)
+        except (SafetensorError, ValueError, KeyError) as fault:
+            raise BrokenBundle(
+                f"{self.folder / WEIGHTS}: not a safetensors file; nothing else is loaded. ({fault})"
+            ) from fault
+        return {
+            name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in stored.items()
+        }
+
+
+def places() -> tuple[Path, ...]:
+    """Return the folders that are searched for bundles by name, first match wins.
+
+    The folders in $MICRO_BUNDLES, the user's own (~/.local/share/micro/bundles), and those that came with `micro`.
+    """
+    named = [Path(entry) for entry in os.environ.get("MICRO_BUNDLES", "").split(os.pathsep) if entry]
+    package = Path(__file__).resolve().parent
+    shipped = package / "weights"
+    if not shipped.is_dir():
+        shipped = package.parent / "weights"
+    return (*named, Path.home() / ".local/share/micro/bundles", shipped)
+
+
+def installed() -> dict[str, Path]:
+    """Return name -> folder of every installed bundle, sorted by name."""
+    found: dict[str, Path] = {}
+    for place in places():
+        if place.is_dir():
+            for folder in sorted(place.iterdir()):
+                if (folder / CARD).is_file():
+                    found.setdefault(folder.name, folder)
+    return dict(sorted(found.items()))
+
+
+def load(model: str | Path) -> Bundle:
+    """Read the card of an installed bundle by name, or of any bundle by its folder.
+
+    Raises UnknownBundle when there is none, and BrokenBundle when its card is not one.
+    """
+    folder = installed().get(str(model)) or Path(model)
+    if not (folder / CARD).is_file():
+        raise UnknownBundle(
+            f"No bundle {str(model)!r}: it is no folder with a {CARD}, and none of that name is in "
+            f"{', '.join(str(place) for place in places())}. Installed: {', '.join(installed()) or 'none'}."
+        )
+    try:
+        card = Card.model_validate_json(_read(folder, CARD))
+    except ValidationError as fault:
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BrokenBundle(f"{folder / CARD}: not the card of a bundle. {reasons}") from fault
+    if card.segmenter is None and card.classifier is None:
+        raise BrokenBundle(f"{folder / CARD}: the card names neither a segmenter nor a classifier.")
+    return Bundle(folder, card)
+
+
+def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -> Bundle:
+    """Write card and weights into folder, floats in half precision, and return the bundle; `load` reads it back.
+
+    The card's weights_sha256 is set here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {
+        name: np.ascontiguousarray(value.astype(np.float16) if value.dtype == np.float32 else value)
+        for name, value in weights.items()
+    }
+    data = save_safetensors(half)
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
+    _write(folder / WEIGHTS, data)
+    _write(folder / CARD, (json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n").encode())
+    return Bundle(folder, card)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not path.is_file() or path.is_symlink():
+        raise BrokenBundle(f"{path}: missing, or a link; a bundle's files lie in its own folder.")
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise BrokenBundle(f"{path}: {path.stat().st_size} bytes is more than any bundle holds.")
+    return path.read_bytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)

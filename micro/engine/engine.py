@@ -1,0 +1,352 @@
+"""One bundle and one recipe on one device, and the way of an image through them."""
+
+import logging
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from micro import bundle as bundles
+from micro import networks, tasks
+from micro.card import NetworkSpec
+from micro.engine.stream import Item, Lanes, Result, stream
+from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
+from micro.illumination import Scaling
+from micro.micrograph import Micrograph
+from micro.recipe import Recipe
+from micro.regions import Columns, Maker, Prediction, Progress, Regions
+from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
+
+log = logging.getLogger(__name__)
+
+TILE_PX = 1024
+# Frames that are judged together in a stream; more brings nothing on a CPU and costs latency.
+GROUP = 16
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One image on its way through the network, on the network's grid.
+
+    pixels: (Y, X, C), with the channels that the card asks for.
+    """
+
+    image: Micrograph
+    pixels: NDArray[np.generic]
+    scaling: Scaling
+    notes: tuple[str, ...]
+
+
+class Engine:
+    """One bundle and one recipe on one device.
+
+    device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1" or "mps".
+    tile_px: largest edge of a tile; the answer does not depend on it.
+    """
+
+    def __init__(
+        self, bundle: bundles.Bundle, recipe: Recipe | None = None, device: str = "auto", tile_px: int = TILE_PX
+    ) -> None:
+        self.card = bundle.card
+        self.recipe = recipe or Recipe(model=bundle.card.name)
+        self.task = tasks.find(bundle.card.task)
+        self.settings = _settings(self.task, bundle, self.recipe)
+        self.device = pick_device(device)
+        self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
+        if self.device.type == "cpu":
+            networks.keep_pages()
+        weights = bundle.weights()
+        self._segmenter = self._network("segmenter", bundle.card.segmenter, weights)
+        self._classifier = self._network("classifier", bundle.card.classifier, weights)
+        if bundle.card.segmenter is not None:
+            stride = networks.stride(bundle.card.segmenter)
+            self._tiling = Tiling(
+                size_px=tile_px - tile_px % stride, halo_px=bundle.card.segmenter.halo_px, stride_px=stride
+            )
+        # Batching tiles gains nothing on a CPU, and one tile at a time gives the same bits whatever else is in hand.
+        self._tile_batch = 1 if self.device.type == "cpu" else 8
+        self._notes: tuple[str, ...] = ()
+        self._threads = torch.get_num_threads()
+
+    @classmethod
+    def load(cls, model: str, device: str = "auto") -> "Engine":
+        """Return the engine of an installed bundle, by its name or folder, with the card's own settings."""
+        return cls(bundles.load(model), Recipe(model=model), device)
+
+    def predict(self, image: Micrograph) -> Prediction:
+        """Return what the bundle says about an image of any size."""
+        return _drain(self._judge([self._prepare(image)]))[0]
+
+    def steps(self, image: Micrograph) -> Generator[Progress, None, Prediction]:
+        """Work through one image, yielding after each batch of tiles; close the generator to cancel.
+
+        Raises UnknownPixelSize when the card states a trained pixel size and nobody knows the image's.
+        """
+        found = yield from self._judge([self._prepare(image)])
+        return found[0]
+
+    def stream(self, items: Iterable[Item]) -> Iterator[Result]:
+        """Yield one result an item, in their order, while later items are read; memory is bounded.
+
+        An item whose image cannot be read or judged yields Quarantined and stops nothing.
+        """
+        whole_streams = self.device.type == "cpu" and self._segmenter is None
+        if whole_streams:
+            # Small frames on a CPU: a core that reads and judges on its own beats a pool that feeds a network.
+            threads, lanes = 1, Lanes(workers=_cores(), group=GROUP, read_ahead=0)
+        else:
+            group = 1 if self.device.type == "cpu" else GROUP
+            threads, lanes = torch.get_num_threads(), Lanes(workers=1, group=group, read_ahead=_cores())
+        try:
+            yield from stream(items, self._judge_group, lanes, lambda: torch.set_num_threads(threads))
+        finally:
+            torch.set_num_threads(self._threads)
+
+    # --- one group of images ------------------------------------------------------------------------------------------
+
+    def _judge(self, jobs: Sequence[_Job]) -> Generator[Progress, None, list[Prediction]]:
+        """Return one prediction a job; the tiles and frames of all jobs share batches."""
+        began = time.perf_counter()
+        scores = self._class_scores(jobs)
+        maps = yield from self.maps([job.pixels for job in jobs], [job.scaling for job in jobs])
+        predictions = [self._predict_one(job, *answer) for job, *answer in zip(jobs, scores, maps, strict=True)]
+        seconds = (time.perf_counter() - began) / len(jobs)
+        return [replace(prediction, seconds=seconds) for prediction in predictions]
+
+    def _judge_group(self, images: Sequence[Micrograph]) -> list[Result]:
+        return list(_drain(self._judge([self._prepare(image) for image in images])))
+
+    def _predict_one(self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None) -> Prediction:
+        regions: Regions | None = None
+        table: Columns = {}
+        if maps is not None and self.task.decode is not None:
+            regions = _on_grid(self.task.decode(maps, self.settings), (job.image.height_px, job.image.width_px))
+            if self.task.measure is not None:
+                table = self.task.measure(regions, job.image)
+        best = max(scores, key=scores.__getitem__) if scores else None
+        verdict = None
+        if best is not None and self.task.judge is not None:
+            verdict = self.task.judge(best, scores[best], self.settings, self.recipe.review_below)
+        return Prediction(
+            image=job.image.name,
+            height_px=job.image.height_px,
+            width_px=job.image.width_px,
+            maker=self.maker,
+            pixel_size_um=job.image.pixel_size_um,
+            pixel_size_source=job.image.pixel_size_source,
+            regions=regions,
+            table=table,
+            class_name=best,
+            class_scores=scores,
+            verdict=verdict,
+            notes=job.image.notes + job.notes + self._notes,
+        )
+
+    def _prepare(self, image: Micrograph) -> _Job:
+        if self.recipe.pixel_size_um is not None:
+            image = replace(image, pixel_size_um=self.recipe.pixel_size_um, pixel_size_source="given by the user")
+        pixels, notes = _with_channels(image.pixels, self.card.channels)
+        if self.card.pixel_size_um is not None:
+            try:
+                factor = image.known_pixel_size_um() / self.card.pixel_size_um
+            except UnknownPixelSize as fault:
+                raise UnknownPixelSize(
+                    f"{self.card.name} was trained at {self.card.pixel_size_um} um a pixel. {fault}"
+                ) from fault
+            shape = (max(1, round(image.height_px * factor)), max(1, round(image.width_px * factor)))
+            pixels = resize(pixels, shape)
+        return _Job(image, pixels, self.task.scaling(pixels), notes)
+
+    # --- the networks -------------------------------------------------------------------------------------------------
+
+    def maps(
+        self, images: Sequence[NDArray[np.generic]], scalings: Sequence[Scaling]
+    ) -> Generator[Progress, None, list[NDArray[np.uint8]] | list[None]]:
+        """Return the segmenter's maps (K, Y, X) uint8 of each image (Y, X, C), 255 for a probability of 1.
+
+        Only bytes leave the device, and no float map is larger than a batch of tiles. When memory runs out the batch is
+        halved, then the tile, and the prediction says so.
+        """
+        if self._segmenter is None:
+            return [None] * len(images)
+        while True:
+            try:
+                return (yield from self._tiled(images, scalings))
+            except torch.OutOfMemoryError as fault:
+                self._shrink(fault)
+
+    def _tiled(
+        self, images: Sequence[NDArray[np.generic]], scalings: Sequence[Scaling]
+    ) -> Generator[Progress, None, list[NDArray[np.uint8]]]:
+        assert self.card.segmenter is not None
+        outputs = len(self.card.segmenter.outputs)
+        answers = [np.empty((outputs, *image.shape[:2]), np.uint8) for image in images]
+        queue = [(index, tile) for index, image in enumerate(images) for tile in tiles(_shape(image), self._tiling)]
+        done = 0
+        for batch in _batches(queue, self._tile_batch):
+            pixels = np.stack([cut(images[index], tile) for index, tile in batch])
+            windows = [scalings[index].window(_shape(images[index]), *tile.read) for index, tile in batch]
+            for (index, tile), answer in zip(batch, self._segment(pixels, windows), strict=True):
+                paste(answers[index], answer, tile)
+            done += len(batch)
+            yield Progress(done, len(queue), f"tile {done} of {len(queue)}")
+        return answers
+
+    def _segment(
+        self, pixels: NDArray[np.generic], windows: Sequence[tuple[NDArray[np.float32], ...]]
+    ) -> NDArray[np.uint8]:
+        """Return bytes (B, K, y, x) for tiles (B, y, x, C)."""
+        assert self._segmenter is not None
+        with torch.inference_mode(), self._precision():
+            probabilities = self._segmenter(self._scaled(pixels, windows)).sigmoid_()
+            return probabilities.mul_(255).round_().to(torch.uint8).cpu().numpy()
+
+    def _class_scores(self, jobs: Sequence[_Job]) -> list[dict[str, float]]:
+        if self._classifier is None or self.card.classifier is None:
+            return [{} for _ in jobs]
+        edge = self.card.classifier.input_px
+        assert edge is not None
+        frames = np.stack([resize(job.pixels, (edge, edge)) for job in jobs])
+        windows = [resized_window(job.scaling, edge) for job in jobs]
+        with torch.inference_mode(), self._precision():
+            probabilities = self._classifier(self._scaled(frames, windows)).float().softmax(1).cpu().numpy()
+        return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
+
+    def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[tuple[NDArray[np.float32], ...]]) -> Tensor:
+        """Return tiles (B, y, x, C) on the device, scaled there: (B, C, y, x), channels last in memory."""
+        moved = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        center, spread = (torch.from_numpy(np.stack(part)).to(self.device) for part in zip(*windows, strict=True))
+        return moved.sub_(center).div_(spread)
+
+    def _network(self, kind: str, spec: NetworkSpec | None, weights: bundles.Weights) -> nn.Module | None:
+        if spec is None:
+            return None
+        network = networks.build(spec)
+        prefix = f"{kind}."
+        state = {
+            name.removeprefix(prefix): torch.from_numpy(value)
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as fault:
+            raise BrokenBundle(
+                f"{self.card.name}: its weights do not fit the {kind} that its card describes. {fault}"
+            ) from fault
+        return networks.accelerate(network).to(self.device)
+
+    def _precision(self) -> torch.autocast | nullcontext[None]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    def _shrink(self, fault: torch.OutOfMemoryError) -> None:
+        """Take the next smaller batch or tile, or give up with what is left to try."""
+        tiling = self._tiling
+        smaller = (tiling.size_px // 2) // tiling.stride_px * tiling.stride_px
+        if self._tile_batch > 1:
+            self._tile_batch //= 2
+        elif smaller > 2 * tiling.halo_px:
+            self._tiling = replace(tiling, size_px=smaller)
+        else:
+            raise MicroError(
+                f"{self.device}: out of memory even with tiles of {tiling.size_px} px. Use --device cpu."
+            ) from fault
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        note = f"out of memory: went on with {self._tile_batch} tiles of {self._tiling.size_px} px at a time"
+        self._notes = (note,)
+        log.warning("%s: %s", self.device, note)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name, "auto" for CUDA, MPS or CPU in this order; raise BadSetting if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as fault:
+        raise BadSetting(f"No device {name!r}. Take auto, cpu, cuda, cuda:N or mps.") from fault
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise BadSetting(
+            f"No {device.type} device on this machine. Take auto or cpu; `micro doctor` says what torch sees."
+        )
+    return device
+
+
+def resized_window(scaling: Scaling, edge_px: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return center and spread for a whole frame that was resized to edge_px x edge_px."""
+    return scaling.window((edge_px, edge_px), slice(0, edge_px), slice(0, edge_px))
+
+
+def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks.TaskSettings:
+    try:
+        return task.settings.model_validate({**bundle.card.settings, **recipe.settings})
+    except ValidationError as fault:
+        offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+
+
+def _with_channels(pixels: NDArray[np.generic], channels: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+    wanted = 3 if channels == "rgb" else 1
+    if pixels.shape[2] == wanted:
+        return pixels, ()
+    if wanted == 3:
+        return np.repeat(pixels, 3, axis=2), ("grey image read as three equal channels",)
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    return grey[..., np.newaxis], ("colour image read as grey (luminance)",)
+
+
+def _on_grid(regions: Regions, shape_px: tuple[int, int]) -> Regions:
+    """Bring regions back to the image's own grid; a region too small to survive there is dropped."""
+    if regions.labels.shape == shape_px:
+        return regions
+    labels = cv2.resize(regions.labels, shape_px[::-1], interpolation=cv2.INTER_NEAREST)
+    kept = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(regions) + 1)[1:])
+    numbers = np.zeros(len(regions) + 1, np.int32)
+    numbers[kept + 1] = np.arange(1, len(kept) + 1)
+    return Regions(numbers[labels], tuple(regions.class_names[index] for index in kept), regions.scores[kept])
+
+
+def _shape(image: NDArray[np.generic]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _batches(queue: Sequence[tuple[int, Tile]], count: int) -> Iterator[list[tuple[int, Tile]]]:
+    """Cut the queue into runs of at most count tiles of one size."""
+    batch: list[tuple[int, Tile]] = []
+    for entry in queue:
+        if batch and (len(batch) == count or _extent(entry[1]) != _extent(batch[0][1])):
+            yield batch
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch
+
+
+def _extent(tile: Tile) -> tuple[int, int]:
+    rows, columns = tile.read
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _drain(steps: Generator[Progress, None, list[Prediction]]) -> list[Prediction]:
+    """Run a generator to its end and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            found: list[Prediction] = stop.value
+            return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
