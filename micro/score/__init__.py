@@ -1,0 +1,1 @@
+"""Truth against prediction: regions, classes of whole frames, and how sure a figure is."""
