@@ -68,3 +68,11 @@ def test_an_unknown_network_is_refused_with_the_names_there_are(spec):
 def test_a_segmenter_of_two_levels_is_refused():
     with pytest.raises(BadSetting, match="3 to 5 levels"):
         networks.build(unet(levels=2))
+
+
+@pytest.mark.parametrize("levels", [3, 4, 5])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_a_segmenter_carries_no_weight_that_it_never_uses(name, levels):
+    network = networks.build(unet(name, levels))
+    network(torch.rand(2, 1, 64, 64)).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())

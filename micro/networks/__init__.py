@@ -8,7 +8,7 @@ from torch import nn
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
 
-SEGMENTERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "vgg11_bn")
+SEGMENTERS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")
 """Encoders of a U-Net. Each has a finite reach, so that a tile with its halo answers as the whole image does."""
 
 CLASSIFIERS = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet34", "resnet50")
@@ -61,17 +61,27 @@ def _looks_at_the_whole_tile(encoder_name: str) -> bool:
 def _segmenter(spec: NetworkSpec) -> nn.Module:
     import segmentation_models_pytorch as smp  # takes seconds, and a bundle that only classifies does without
 
-    return cast(
-        nn.Module,
-        smp.Unet(
-            spec.encoder_name,
-            encoder_weights=None,
-            encoder_depth=len(spec.decoder_channels),
-            decoder_channels=spec.decoder_channels,
-            in_channels=spec.in_channels,
-            classes=len(spec.outputs),
-        ),
+    levels = len(spec.decoder_channels)
+    network = smp.Unet(
+        spec.encoder_name,
+        encoder_weights=None,
+        encoder_depth=levels,
+        decoder_channels=spec.decoder_channels,
+        in_channels=spec.in_channels,
+        classes=len(spec.outputs),
     )
+    _drop_unused_stages(network, levels)
+    return cast(nn.Module, network)
+
+
+def _drop_unused_stages(network: nn.Module, levels: int) -> None:
+    """Remove what a shorter U-Net never uses of its encoder: three quarters of a resnet18 of four levels."""
+    encoder = cast(nn.Module, network.encoder)
+    if isinstance(encoder, torchvision.models.MobileNetV2):
+        encoder.features = encoder.features[: cast(list[int], encoder._out_indexes)[levels - 1] + 1]
+        return
+    for level in range(levels, LEVELS.stop - 1):
+        delattr(encoder, f"layer{level}")
 
 
 def _classifier(spec: NetworkSpec) -> nn.Module:
