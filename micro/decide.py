@@ -1,0 +1,21 @@
+"""Whether what was found may ship: OK, NG, or REVIEW for a person to look at."""
+
+OK = "OK"
+NG = "NG"
+REVIEW = "REVIEW"
+
+
+def verdict(
+    class_name: str, score: float, *, ok_classes: tuple[str, ...] = (), review_below: float | None = None
+) -> str:
+    """Judge one frame by its class.
+
+    A frame of one of ok_classes is OK, any other is NG, and one that the network is less sure of than review_below is
+    REVIEW, whichever class it was given: a doubtful OK can hide a defect, a doubtful NG can cost a good sheet.
+    Without ok_classes every class is a defect. Without review_below there is no REVIEW.
+
+    score: probability of class_name, 0..1.
+    """
+    if review_below is not None and score < review_below:
+        return REVIEW
+    return OK if class_name in ok_classes else NG
