@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 class Scaling:
     """The numbers, found once an image, that turn its pixels into what a network reads: (pixels - center) / spread.
 
-    center, spread: (C, gy, gx) float32 grids spanned over the whole image, pixel centre to pixel centre, and interpolated
-    bilinearly; 1 x 1 where one number serves the image. spread is positive.
+    center, spread: (C, gy, gx) float32 grids spanned over the whole image, pixel centre to pixel centre, and
+    interpolated bilinearly; 1 x 1 where one number serves the image. spread is positive.
     """
 
     center: NDArray[np.float32]
@@ -23,8 +23,10 @@ class Scaling:
         if not (np.isfinite(self.center).all() and (self.spread > 0).all()):
             raise ValueError("center must be finite and spread positive")
 
-    def window(self, shape_px: tuple[int, int], y_px: slice, x_px: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return center and spread over one window of an image of shape_px: (C, y, x), or (C, 1, 1) for a uniform scaling.
+    def window(
+        self, shape_px: tuple[int, int], y_px: slice, x_px: slice
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return center and spread over a window of an image of shape_px: (C, y, x), or (C, 1, 1) where it is uniform.
 
         The window may reach past the image, where the edge's value goes on.
         """
@@ -32,7 +34,8 @@ class Scaling:
             return self.center, self.spread
         rows = _interpolation(self.center.shape[1], shape_px[0], y_px)
         columns = _interpolation(self.center.shape[2], shape_px[1], x_px)
-        return rows @ self.center @ columns.T, rows @ self.spread @ columns.T
+        center, spread = rows @ self.center @ columns.T, rows @ self.spread @ columns.T
+        return center.astype(np.float32, copy=False), spread.astype(np.float32, copy=False)
 
 
 def _interpolation(nodes: int, length_px: int, window_px: slice) -> NDArray[np.float32]:
@@ -48,6 +51,93 @@ def uniform(pixels: NDArray[np.generic]) -> Scaling:
     pixels: (Y, X, C). A blank image gets the spread 1.
     """
     sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
-    low, middle, high = np.percentile(sample.reshape(-1, pixels.shape[2]), (1, 50, 99), axis=0)
+    low, middle, high = np.percentile(sample.reshape(-1, pixels.shape[2]).astype(np.float64), (1, 50, 99), axis=0)
     spread = np.where(high > low, (high - low) / 2, 1)
-    return Scaling(middle.astype(np.float32)[:, np.newaxis, np.newaxis], spread.astype(np.float32)[:, np.newaxis, np.newaxis])
+    return Scaling(
+        middle.astype(np.float32)[:, np.newaxis, np.newaxis], spread.astype(np.float32)[:, np.newaxis, np.newaxis]
+    )
+
+
+SURFACE_NODES = 8
+SURFACE_SIGHT = 0.15  # of the image's edge: how far a local correction of the surface looks
+
+
+def substrate(pixels: NDArray[np.generic]) -> Scaling:
+    """Scale to contrast against the bare substrate: (intensity - substrate) / substrate, channel by channel.
+
+    The substrate is the smooth surface that explains most of the image, so flakes may cover up to half of it.
+
+    pixels: (Y, X, C). Where the surface is nearly black, the spread is a fiftieth of the brightest sample instead.
+    """
+    sample, y, x = _sparse(pixels)
+    basis = _quadratic(y, x)
+    # A wide start follows a strong vignette, a narrow one does not sink into a large flake: the better one counts.
+    trust = _trust(sample, pixels.dtype)
+    surfaces = [_follow(sample, basis, level, trust, start) for level in _levels(sample) for start in (0.2, 0.06)]
+    surface = max(surfaces, key=lambda coefficients: float(trust @ _likeness(sample, basis @ coefficients, 0.02)))
+    fitted = basis @ surface
+    weight = (trust * _likeness(sample, fitted, 0.03))[:, np.newaxis]
+
+    nodes = np.linspace(-1, 1, SURFACE_NODES)
+    node_y, node_x = (part.ravel() for part in np.meshgrid(nodes, nodes, indexing="ij"))
+    square_distance = (node_y[:, np.newaxis] - y) ** 2 + (node_x[:, np.newaxis] - x) ** 2
+    near = np.exp(-square_distance / (2 * (2 * SURFACE_SIGHT) ** 2))
+    # The prior of zero correction keeps the polynomial where flakes hide the substrate.
+    correction = near @ (weight * (sample - fitted)) / (near @ weight + 0.1 * near.sum(axis=1, keepdims=True))
+    center = (_quadratic(node_y, node_x) @ surface + correction).clip(0)
+
+    floor = float(sample.max()) / 50 or 1.0
+    grid = center.T.reshape(-1, SURFACE_NODES, SURFACE_NODES).astype(np.float32)
+    return Scaling(grid, np.maximum(grid, np.float32(floor)))
+
+
+def _sparse(pixels: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return at most about 2000 pixels (N, C), spread evenly, and their y and x in -1..1."""
+    step = max(1, int(np.sqrt(pixels.shape[0] * pixels.shape[1] / 2000)))
+    offset = min(step // 2, min(pixels.shape[:2]) - 1)
+    sample = pixels[offset::step, offset::step].astype(np.float64)
+    rows, columns = ((offset + step * np.arange(count)) for count in sample.shape[:2])
+    rows, columns = rows * 2 / max(pixels.shape[0] - 1, 1) - 1, columns * 2 / max(pixels.shape[1] - 1, 1) - 1
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return sample.reshape(-1, pixels.shape[2]), y.ravel(), x.ravel()
+
+
+def _quadratic(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=1)
+
+
+def _trust(sample: NDArray[np.float64], dtype: np.dtype[np.generic]) -> NDArray[np.float64]:
+    """Return 1 for each pixel (N,) and little for a saturated one: thick crystals saturate and are perfectly flat."""
+    ceiling = 256.0**dtype.itemsize - 1 if dtype.kind == "u" else np.inf
+    return np.where((sample >= 0.98 * ceiling).any(axis=1), 0.05, 1.0)
+
+
+def _levels(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return colours (L, C) from which the search for the substrate starts."""
+    order = np.argsort(sample.sum(axis=1))
+    return np.stack([np.median(part, axis=0) for part in np.array_split(sample[order], 8) if len(part)])
+
+
+def _follow(
+    sample: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    level: NDArray[np.float64],
+    trust: NDArray[np.float64],
+    start: float,
+) -> NDArray[np.float64]:
+    """Return the coefficients (6, C) of the surface that reweighted least squares reach from one level."""
+    coefficients = np.zeros((basis.shape[1], sample.shape[1]))
+    coefficients[0] = level
+    for tolerance in np.geomspace(start, 0.025, 5):
+        weighted = basis * (trust * _likeness(sample, basis @ coefficients, tolerance))[:, np.newaxis]
+        # The small ridge keeps a surface that few pixels support flat.
+        ridge = np.diag([1e-9, *(basis.shape[1] - 1) * [1e-3 * len(basis)]])
+        coefficients = np.asarray(np.linalg.solve(weighted.T @ basis + ridge, weighted.T @ sample), np.float64)
+    return coefficients
+
+
+def _likeness(sample: NDArray[np.float64], surface: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    """Return 0..1 for each pixel (N,): 1 on the surface, falling fast beyond `tolerance` of its brightness."""
+    brightness = np.maximum(surface.mean(axis=1), 1e-9 + np.abs(sample).max() / 100)
+    distance = np.square((sample - surface) / brightness[:, np.newaxis]).mean(axis=1)
+    return np.asarray(np.square(1 / (1 + distance / tolerance**2)), np.float64)

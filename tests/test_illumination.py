@@ -1,0 +1,82 @@
+"""Illumination: what a network reads is the same wherever the light falls."""
+
+import numpy as np
+import pytest
+
+from micro.illumination import Scaling, substrate, uniform
+
+
+def contrast(pixels, scaling):
+    center, spread = scaling.window(pixels.shape[:2], slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+    return ((pixels.transpose(2, 0, 1) - center) / spread).transpose(1, 2, 0)
+
+
+def lit(height_px, width_px, *, seed=0, noise=2.0):
+    """A purple substrate with a vignette of 25 % off centre, and the surface without noise."""
+    y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float64)
+    far = ((y / height_px - 0.45) ** 2 + (x / width_px - 0.6) ** 2) / 0.5
+    surface = (1 - 0.25 * far)[..., np.newaxis] * np.array([129.0, 113.0, 155.0])
+    return surface + np.random.default_rng(seed).normal(0, noise, surface.shape), surface
+
+
+def test_uniform_centres_an_evenly_lit_image_and_survives_a_blank_one():
+    ramp = np.tile(np.arange(101, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 50, 1))
+    assert uniform(ramp).center.item() == 50
+    assert uniform(ramp).spread.item() == pytest.approx(49)
+    assert uniform(np.zeros((5, 5, 3), np.uint8)).spread.tolist() == [[[1]], [[1]], [[1]]]
+
+
+def test_a_window_of_a_surface_equals_that_part_of_the_whole_surface():
+    grid = np.random.default_rng(0).random((3, 8, 8)).astype(np.float32) + 1
+    scaling = Scaling(grid, grid)
+    whole, _ = scaling.window((300, 500), slice(0, 300), slice(0, 500))
+    part, _ = scaling.window((300, 500), slice(96, 224), slice(320, 448))
+    np.testing.assert_allclose(part, whole[:, 96:224, 320:448], atol=1e-6)
+
+
+def test_a_vignette_alone_has_no_contrast():
+    pixels, _ = lit(600, 960)
+    found = contrast(pixels.clip(0, 255).astype(np.uint8), substrate(pixels.clip(0, 255).astype(np.uint8)))
+    assert abs(np.median(found)) < 0.01
+    blocks = found[:600, :960].reshape(6, 100, 6, 160, 3).mean(axis=(1, 3))
+    assert np.abs(blocks).max() < 0.02
+
+
+@pytest.mark.parametrize("flake_contrast", [-0.12, -0.6, 1.0])
+def test_flakes_over_forty_percent_leave_the_substrate_found_and_their_contrast_right(flake_contrast):
+    pixels, surface = lit(600, 960)
+    pixels[:, 300:684] += flake_contrast * surface[:, 300:684]
+    image = pixels.clip(0, 255).astype(np.uint8)
+    found = contrast(image, substrate(image))
+    assert np.abs(np.median(found[:, :280], axis=(0, 1))).max() < 0.015
+    assert np.abs(np.median(found[:, 700:], axis=(0, 1))).max() < 0.015
+    if flake_contrast < 0:
+        np.testing.assert_allclose(np.median(found[:, 320:660], axis=(0, 1)), flake_contrast, atol=0.02)
+
+
+def test_scattered_flakes_of_many_colours_leave_the_substrate_found():
+    pixels, surface = lit(600, 960)
+    rng = np.random.default_rng(1)
+    for y, x in zip(rng.integers(0, 520, 60), rng.integers(0, 880, 60), strict=True):
+        pixels[y : y + 80, x : x + 80] = surface[y : y + 80, x : x + 80] * (1 + rng.uniform(-0.8, 0.8))
+    image = pixels.clip(0, 255).astype(np.uint8)
+    scaling = substrate(image)
+    center, _ = scaling.window((600, 960), slice(0, 600), slice(0, 960))
+    assert np.abs(center.transpose(1, 2, 0) / surface - 1).max() < 0.03
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_contrast_does_not_depend_on_the_pixel_type(dtype):
+    pixels, _ = lit(300, 400)
+    image = pixels.clip(0, 255).astype(np.uint8)
+    scale = 257 if dtype is np.uint16 else 1 / 255
+    other = (image * np.float64(scale)).astype(dtype)
+    np.testing.assert_allclose(contrast(other, substrate(other)), contrast(image, substrate(image)), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 4000, 3), (3, 2, 1), (64, 64, 3)])
+def test_tiny_thin_and_black_images_have_a_scaling(shape):
+    for value in (0, 200):
+        scaling = substrate(np.full(shape, value, np.uint8))
+        assert scaling.center == pytest.approx(value, abs=1)
+        assert (scaling.spread > 0).all()
