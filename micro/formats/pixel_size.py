@@ -1,0 +1,231 @@
+"""How large a pixel is, as the file itself says, and which of its statements that was.
+
+A file states the size of its pixels in one of many dialects, and it also states print resolutions, defaults and
+leftovers that are none. Only a statement that can be nothing else counts; the rest is None, with a note where a user
+would want to know why.
+"""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+SQUARE = 0.005  # relative difference of x and y that is rounding; more is a non-square pixel
+
+UM_PER_UNIT = {
+    "pm": 1e-6,
+    "å": 1e-4,
+    "angstrom": 1e-4,
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "nanometre": 1e-3,
+    "um": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "centimeter": 1e4,
+    "m": 1e6,
+    "meter": 1e6,
+    "inch": 25400.0,
+    "in": 25400.0,
+}
+
+CUSTOMARY_DPI = {72, 75, 90, 96, 100, 120, 144, 180, 200, 240, 250, 350, 360, 400, 720, 1000, 1440, 2000, 2880, 5760}
+PRINTED_TIFF_UM = 42.0
+"""A TIFF resolution below 600 dpi is a wish about paper or screen; finer and no customary value, a calibration."""
+
+PRINTED_RASTER_UM = 5.0
+"""PNG, JPEG and BMP carry a print resolution. No printer or scanner sets more than 4800 dpi, 5.3 um a pixel, so only a
+finer value must have been written by someone who meant the specimen."""
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Edge length of a square pixel and where it is stated; both None if nobody knows."""
+
+    um: float | None = None
+    source: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+UNKNOWN = PixelSize()
+
+
+def um_per(unit: str) -> float | None:
+    """Return how many micrometres a unit has, however it is spelled; None for pixels and unknown units."""
+    plain = unit.strip().strip("\x00").replace("\\u00B5", "u").replace("\\u00b5", "u")
+    plain = (
+        plain.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{ANGSTROM SIGN}", "å")
+    )
+    # Mm is a megametre, which no microscope writes; everything else is the same in capitals
+    return UM_PER_UNIT.get(plain.lower())
+
+
+def of_tiff(tif: "TiffFile") -> PixelSize:
+    """Return the pixel size that a TIFF states, from the most explicit statement that it makes."""
+    for statement in (_of_ome, _of_imagej, _of_fei, _of_zeiss, _of_olympus, _of_resolution):
+        try:
+            found = statement(tif)
+        except (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError):
+            found = None  # a statement that cannot be understood is none; the next may be
+        if found is not None:
+            return found
+    return UNKNOWN
+
+
+def of_print_resolution(x_per_m: float, y_per_m: float, source: str) -> PixelSize:
+    """Return the pixel size that the resolution of a PNG, JPEG or BMP means, which is nearly always none."""
+    if not (x_per_m > 0 and y_per_m > 0) or 1e6 / x_per_m >= PRINTED_RASTER_UM or is_customary(25400e-6 * x_per_m):
+        return UNKNOWN
+    return square(1e6 / x_per_m, 1e6 / y_per_m, source)
+
+
+def square(x_um: float, y_um: float, source: str) -> PixelSize:
+    """Return the size of a square pixel, or none and the reason."""
+    for um in (x_um, y_um):
+        if not (math.isfinite(um) and um > 0):
+            return PixelSize(notes=(f"{source} states an impossible pixel size ({um:g} um); not used",))
+    if abs(x_um - y_um) > SQUARE * max(x_um, y_um):
+        return PixelSize(notes=(f"{source} states pixels of {x_um:g} x {y_um:g} um, which are not square; not used",))
+    return PixelSize(x_um, source)
+
+
+def is_customary(dpi: float) -> bool:
+    """Return whether a resolution is one that programs, printers and scanners write by themselves."""
+    nearest = round(dpi)
+    return abs(dpi - nearest) < 2e-3 * dpi and (nearest in CUSTOMARY_DPI or (nearest % 150 == 0 and nearest <= 9600))
+
+
+def _of_ome(tif: "TiffFile") -> PixelSize | None:
+    if not tif.ome_metadata:
+        return None
+    pixels = next(_elements(ElementTree.fromstring(tif.ome_metadata), "pixels"), None)
+    if pixels is None or "PhysicalSizeX" not in pixels.attrib:
+        return None
+    sizes = []
+    for axis in "XY":
+        unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
+        factor = um_per(unit)
+        if factor is None:
+            return PixelSize(notes=(f"OME-XML states the pixel size in {unit!r}, which is no length; not used",))
+        # the schema lets Y be absent; what writes only X (tifffile by default) means square pixels
+        sizes.append(float(pixels.get(f"PhysicalSize{axis}", pixels.attrib["PhysicalSizeX"])) * factor)
+        if axis == "X" and "PhysicalSizeY" not in pixels.attrib:
+            sizes.append(sizes[0])
+            break
+    return square(sizes[0], sizes[1], "OME-XML")
+
+
+def _of_imagej(tif: "TiffFile") -> PixelSize | None:
+    facts = tif.imagej_metadata
+    unit = str(facts.get("unit", "")) if facts else ""
+    factor = um_per(unit)
+    if factor is None:
+        return None
+    resolution = _resolution(tif)
+    if resolution is None:
+        return None
+    if resolution.raw == ((1, 1), (1, 1)):
+        # ImageJ itself writes one pixel a unit as 1000000/1000000; 1/1 is what libraries write for "unknown"
+        return PixelSize(notes=(f"ImageJ unit is {unit} but the resolution is the default (1, 1); not used",))
+    if factor >= UM_PER_UNIT["cm"]:
+        return None  # ImageJ opens any picture with a print resolution as inches: leave it to the resolution's rule
+    return square(factor / resolution.x, factor / resolution.y, "ImageJ")
+
+
+def _of_fei(tif: "TiffFile") -> PixelSize | None:
+    tags = tif.pages.first.tags
+    for code in (34682, 34680, 34683):
+        facts = tags.valueof(code)
+        if isinstance(facts, Mapping):
+            for section in ("Scan", "EScan", "IScan"):
+                part = facts.get(section, {})
+                if isinstance(part, Mapping) and "PixelWidth" in part:
+                    width_m = float(part["PixelWidth"])
+                    return square(width_m * 1e6, float(part.get("PixelHeight", width_m)) * 1e6, "FEI tag")
+        elif isinstance(facts, str | bytes):
+            found = _of_fei_xml(facts)
+            if found is not None:
+                return found
+    return None
+
+
+def _of_fei_xml(text: str | bytes) -> PixelSize | None:
+    root = ElementTree.fromstring(text.strip("\x00 \r\n") if isinstance(text, str) else text.strip(b"\x00 \r\n"))
+    sizes = []
+    for wanted in ("pixelwidth", "pixelheight"):
+        element = next(_elements(root, wanted), None)
+        if element is None or not element.text:
+            return None
+        factor = um_per(element.get("unit", "m"))
+        if factor is None:
+            return None
+        sizes.append(float(element.text) * factor)
+    return square(sizes[0], sizes[1], "FEI tag")
+
+
+def _of_zeiss(tif: "TiffFile") -> PixelSize | None:
+    facts = tif.sem_metadata
+    # AP_PIXEL_SIZE is that of the live scan; a picture stored at another size has AP_IMAGE_PIXEL_SIZE
+    entry = facts.get("ap_image_pixel_size") if facts else None
+    if not entry or len(entry) < 3:
+        return None
+    factor = um_per(str(entry[2]))
+    return None if factor is None else square(float(entry[1]) * factor, float(entry[1]) * factor, "Zeiss tag")
+
+
+def _of_olympus(tif: "TiffFile") -> PixelSize | None:
+    facts = tif.sis_metadata
+    if not facts or "pixelsizex" not in facts:
+        return None
+    x_um, y_um = float(facts["pixelsizex"]) * 1e6, float(facts["pixelsizey"]) * 1e6
+    return square(x_um, y_um, "Olympus SIS tag")
+
+
+def _of_resolution(tif: "TiffFile") -> PixelSize | None:
+    resolution = _resolution(tif)
+    um_per_unit = {2: UM_PER_UNIT["inch"], 3: UM_PER_UNIT["cm"], 4: 1e3, 5: 1.0}
+    if resolution is None or resolution.unit not in um_per_unit or resolution.raw == ((1, 1), (1, 1)):
+        return None
+    x_um = um_per_unit[resolution.unit] / resolution.x
+    if is_customary(UM_PER_UNIT["inch"] / x_um):
+        return None
+    if x_um > PRINTED_TIFF_UM:
+        if UM_PER_UNIT["inch"] / x_um < 2:  # one pixel a unit, or a few: a default
+            return None
+        return PixelSize(notes=(f"the resolution tag means {x_um:.4g} um a pixel, most likely on paper; not used",))
+    return square(x_um, um_per_unit[resolution.unit] / resolution.y, "TIFF resolution")
+
+
+@dataclass(frozen=True)
+class _Resolution:
+    """Pixels a unit; unit as in the TIFF tag (1 none, 2 inch, 3 cm, 4 mm, 5 um); raw as the fractions in the file."""
+
+    x: float
+    y: float
+    unit: int
+    raw: tuple[Any, Any]
+
+
+def _resolution(tif: "TiffFile") -> _Resolution | None:
+    tags = tif.pages.first.tags
+    raw = tags.valueof("XResolution"), tags.valueof("YResolution")
+    if raw[0] is None or raw[1] is None:
+        return None
+    x, y = (value[0] / value[1] if isinstance(value, tuple) else float(value) for value in raw)
+    if not (x > 0 and y > 0 and math.isfinite(x) and math.isfinite(y)):
+        return None
+    return _Resolution(x, y, int(tags.valueof("ResolutionUnit", 2)), raw)
+
+
+def _elements(root: ElementTree.Element, local_name: str) -> Iterator[ElementTree.Element]:
+    """Yield elements by name, whatever their namespace and capitals."""
+    return (element for element in root.iter() if element.tag.rpartition("}")[2].lower() == local_name)

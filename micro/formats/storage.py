@@ -1,0 +1,52 @@
+"""Files opened so that every failure is a sentence, and written so that no reader ever sees half of one."""
+
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from micro.errors import UnreadableImage
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a file for reading; raise UnreadableImage where that fails, also for folders, pipes and devices."""
+    try:
+        mode = path.stat().st_mode  # a pipe would wait for ever if it were opened
+        if stat.S_ISDIR(mode):
+            raise UnreadableImage(f"{name}: this is a folder, not an image. Name a file in it, or scan the folder.")
+        if not stat.S_ISREG(mode):
+            raise UnreadableImage(f"{name}: this is not a regular file. Copy the image to a file first.")
+        file = path.open("rb")
+    except FileNotFoundError:
+        what = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
+        raise UnreadableImage(f"{name}: {what}. Check the path.") from None
+    except PermissionError:
+        raise UnreadableImage(f"{name}: no permission to read the file. Ask its owner, or copy it.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImage(f"{name}: the file cannot be opened ({reason}). Check the path and the disk.") from error
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise UnreadableImage(
+                f"{name}: reading failed ({error.strerror or error}). Check the disk or the network."
+            ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; when done it takes the place of `path`, whole."""
+    # short, since the name of the file itself may already be as long as a name can be
+    part = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
