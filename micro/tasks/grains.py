@@ -1,0 +1,190 @@
+"""Grains that touch: which pixels lie inside one, and how deep.
+
+The network answers with two maps. `inside` falls to 0 on a boundary about four pixels wide; `depth` rises with the
+distance from the boundary up to DEPTH_PX. One tells where a boundary is, the other still tells two grains apart where
+the etchant left a gap in it: their depths are two hills with a saddle between them.
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from micro import measure as measures
+from micro.illumination import uniform
+from micro.micrograph import Micrograph
+from micro.regions import Columns, Regions
+from micro.tasks import Targets, Task, TaskSettings
+from micro.tiles import Tiling, blocks
+
+DEPTH_PX = 10.0
+SPECK_PX = 20
+BLOCK_PX = 1024
+BAND_ROWS = 256
+
+
+class GrainSettings(TaskSettings):
+    """What a user may change in how grains are told apart."""
+
+    min_area_px: int = Field(default=30, ge=1, le=1_000_000, description="smaller grains are given to their neighbours")
+    seed_above: float = Field(default=0.5, ge=0.05, le=0.95, description="height, 0 to 1, above which a grain begins")
+    split_rise: float = Field(
+        default=0.15, ge=0.02, le=0.9, description="two parts of a grain that rise this far above their neck are two"
+    )
+    reach_px: int = Field(
+        default=24, ge=2, le=256, description="pixels farther than this from any grain belong to none"
+    )
+
+
+def encode(labels: NDArray[np.int32]) -> Targets:
+    """Turn grains (Y, X) into inside and depth; `decode` turns these back.
+
+    labels: grains may touch, or be parted by lines of 0. Where they are negative nothing is known, and the weight is 0;
+        so it is on specks below SPECK_PX pixels, which are slips of annotation tools.
+    """
+    border = labels <= 0
+    for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = labels[first] != labels[second]
+        border[first] |= differs
+        border[second] |= differs
+    distance_px = cv2.distanceTransform((~border).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    # soft, since annotators place a boundary to within about two pixels
+    maps = np.stack([(distance_px - 0.5) / 2, distance_px / DEPTH_PX]).clip(0, 1).astype(np.float32)
+    _, part, area_px = np.unique(labels, return_inverse=True, return_counts=True)
+    speck = (area_px < SPECK_PX)[part.reshape(labels.shape)] & (labels > 0)
+    return Targets(maps, np.where(speck | (labels < 0), 0, 1).astype(np.float32))
+
+
+def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
+    """Turn inside and depth (2, Y, X) uint8 into grains that fill the image; `encode` is the way there.
+
+    The mean of the two maps is a height. Grains begin as the connected parts above `seed_above`; one that comes apart
+    higher up, into parts that rise by `split_rise`, is as many grains as parts. From there they grow downhill until
+    they meet.
+    """
+    height = cv2.addWeighted(maps[0], 0.5, maps[1], 0.5, 0).astype(np.uint8, copy=False)
+    labels = _grown(_seeds(height, settings), height, settings.reach_px)
+    small = np.bincount(labels.ravel()) < settings.min_area_px
+    small[0] = False
+    if small.any():
+        for band in _bands(labels):
+            band[small[band]] = 0
+        labels = _grown(labels, height, settings.reach_px)
+    count = _number(labels)
+    scores = (measures.means(labels, maps[0]) / 255).astype(np.float32)
+    return Regions(labels, ("grain",) * count, scores)
+
+
+def measure(regions: Regions, image: Micrograph) -> Columns:
+    """Measure area, place, size and shape of each grain."""
+    return measures.columns(regions.labels, image.pixel_size_um)
+
+
+def _seeds(height: NDArray[np.uint8], settings: GrainSettings) -> NDArray[np.int32]:
+    """Return one label a hill: (Y, X) int32, 0 between them.
+
+    Level by level from the top, a connected part with one hill in it becomes that hill; one with several leaves them
+    apart; one with none is a new hill if it rises far enough, or if it is as low as grains begin.
+    """
+    levels = 255 * np.arange(settings.seed_above, 1, settings.split_rise / 2)
+    rise = 255 * settings.split_rise
+    hills = np.zeros(height.shape, np.int32)
+    summits = np.zeros(0, np.intp)  # one pixel of each hill; hill i + 1 has summits[i]
+    for level in reversed(levels):
+        base = level == levels[0]
+        if level + rise > 255 and not base:
+            continue
+        count, parts = cv2.connectedComponents((height > level).view(np.uint8), connectivity=4)
+        held = parts.ravel()[summits]
+        hills_held = np.bincount(held, minlength=count)
+        becomes = np.zeros(count, np.int32)
+        becomes[held] = np.arange(1, len(summits) + 1)
+        becomes[hills_held > 1] = 0
+        high = height > (level if base else level + rise)
+        high[:, 1:] &= ~high[:, :-1]  # the first pixel of each run is enough
+        firsts = np.flatnonzero(high)
+        found = np.zeros(count, np.intp)
+        found[parts.ravel()[firsts]] = firsts + 1
+        new = np.flatnonzero((found > 0) & (hills_held == 0))
+        becomes[new] = np.arange(len(summits) + 1, len(summits) + 1 + len(new))
+        summits = np.concatenate([summits, found[new] - 1])
+        for band, part in zip(_bands(hills), _bands(parts), strict=True):
+            name = becomes[part]
+            np.copyto(band, name, where=name > 0)
+    return hills
+
+
+def _grown(seeds: NDArray[np.int32], height: NDArray[np.uint8], reach_px: int) -> NDArray[np.int32]:
+    """Return seeds (Y, X) grown downhill by up to reach_px pixels, block by block.
+
+    The water level of each step is fixed beforehand, so that a pixel's answer depends on nothing beyond reach_px and
+    a block with that halo gives exactly what the whole image would.
+    """
+    halo_px = -(-reach_px // 32) * 32
+    grown = np.empty_like(seeds)
+    for tile in blocks(seeds.shape, Tiling(size_px=BLOCK_PX + 2 * halo_px, halo_px=halo_px)):
+        grown[tile.write] = _grown_block(seeds[tile.read], height[tile.read], reach_px)[tile.keep]
+    return grown
+
+
+def _grown_block(seeds: NDArray[np.int32], height: NDArray[np.uint8], reach_px: int) -> NDArray[np.int32]:
+    padded = np.pad(seeds, 1)
+    labels = padded.reshape(-1)
+    row_px = padded.shape[1]
+    free = np.flatnonzero(seeds == 0)
+    depths = height.reshape(-1)[free] if height.flags.c_contiguous else height.ravel()[free]
+    order = np.argsort(255 - depths, kind="stable")
+    free, depths = free[order], depths[order]
+    free = (free // seeds.shape[1] + 1) * row_px + free % seeds.shape[1] + 1
+    # downhill in the first half of the steps, and over what is flat and low in the second
+    waterline = np.linspace(0, 255, max(reach_px // 2, 1), endpoint=False)[::-1]
+    reached = np.searchsorted(255 - depths.astype(np.int16), 255 - waterline, side="right")
+    wet, next_wet = free[:0], 0
+    for step in range(reach_px):
+        stop = reached[step] if step < len(reached) else len(free)
+        wet, next_wet = np.concatenate([wet, free[next_wet:stop]]), stop
+        beside = np.maximum(labels[wet - 1], labels[wet + 1])
+        np.maximum(beside, labels[wet - row_px], out=beside)
+        np.maximum(beside, labels[wet + row_px], out=beside)
+        taken = beside > 0
+        labels[wet[taken]] = beside[taken]
+        wet = wet[~taken]
+        if not len(wet) and next_wet == len(free):
+            break
+    return padded[1:-1, 1:-1]
+
+
+def _number(labels: NDArray[np.int32]) -> int:
+    """Number labels (Y, X) in place by the raster order of their first pixels, 1 to the number returned."""
+    first = np.full(int(labels.max(initial=0)) + 1, -1, np.int64)
+    for index, band in reversed(list(enumerate(_bands(labels)))):
+        flat = band.reshape(-1)
+        runs = np.flatnonzero(np.diff(flat, prepend=-1))[::-1]
+        first[flat[runs]] = runs + index * BAND_ROWS * labels.shape[1]  # of several pixels the last one written stays
+    first[0] = -1
+    present = np.flatnonzero(first >= 0)
+    number = np.zeros(len(first), np.int32)
+    number[present[np.argsort(first[present])]] = np.arange(1, len(present) + 1)
+    for band in _bands(labels):
+        band[...] = number[band]
+    return len(present)
+
+
+def _bands(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
+    """Yield views of some rows each, so that what is computed from them stays small."""
+    for start in range(0, labels.shape[0], BAND_ROWS):
+        yield labels[start : start + BAND_ROWS]
+
+
+TASK = Task(
+    "grains",
+    channels="grey",
+    outputs=("inside", "depth"),
+    settings=GrainSettings,
+    scaling=uniform,
+    encode=encode,
+    decode=decode,
+    measure=measure,
+)

@@ -1,0 +1,151 @@
+import cv2
+import numpy as np
+import pytest
+
+from micro import tasks
+from micro.micrograph import Micrograph
+from micro.score import regions as score
+from micro.tasks import grains
+
+SETTINGS = grains.GrainSettings()
+
+
+def cells(seed: int = 0, count: int = 60, shape_px: tuple[int, int] = (300, 400)) -> np.ndarray:
+    """A Voronoi partition: grains that touch, of about 50 px."""
+    rng = np.random.default_rng(seed)
+    seeds = rng.uniform(0, shape_px, (count, 2)).astype(np.float32)
+    y, x = np.mgrid[: shape_px[0], : shape_px[1]].astype(np.float32)
+    squares = np.stack([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in seeds])
+    return (squares.argmin(0) + 1).astype(np.int32)
+
+
+def maps_of(labels: np.ndarray, blur_px: float = 0.0) -> np.ndarray:
+    maps = np.round(grains.encode(labels).maps * 255).astype(np.uint8)
+    if blur_px:
+        maps = np.stack([cv2.GaussianBlur(part, (0, 0), blur_px) for part in maps])
+    return maps
+
+
+def found_ap(truth: np.ndarray, found: np.ndarray) -> float:
+    return score.match(score.overlap(truth, found)).average_precision
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_encode_writes_decode_reads_back(seed):
+    truth = cells(seed)
+    found = grains.decode(maps_of(truth), SETTINGS)
+    assert len(found) == truth.max()
+    cells_shared = score.overlap(truth, found.labels)
+    assert score.match(cells_shared, iou=0.9).average_precision == 1
+    assert score.adjusted_rand_index(cells_shared) > 0.97
+    assert (found.labels > 0).all()
+
+
+def test_decode_fades_under_blur_and_does_not_collapse():
+    truth = cells()
+    counts = [len(grains.decode(maps_of(truth, blur_px), SETTINGS)) for blur_px in (0.5, 1.0, 1.5, 2.5)]
+    assert counts[:3] == [pytest.approx(60, abs=2)] * 3  # the tips of wedges may come off
+    assert counts[3] > 50
+
+
+def test_two_grains_stay_two_where_their_boundary_has_a_gap():
+    truth = np.ones((80, 120), np.int32)
+    truth[:, 60:] = 2
+    maps = maps_of(truth)
+    maps[0, 34:46] = 255  # the etchant left twelve pixels of the boundary out
+    maps[1, 34:46] = np.maximum(maps[1, 34:46], 120)
+    found = grains.decode(maps, SETTINGS)
+    assert len(found) == 2
+    assert found_ap(truth, found.labels) == 1
+
+
+def test_ripple_on_a_plateau_does_not_split_a_grain():
+    rng = np.random.default_rng(0)
+    maps = maps_of(np.ones((100, 100), np.int32)) - rng.integers(0, 30, (2, 100, 100)).astype(np.uint8)
+    assert len(grains.decode(maps, SETTINGS)) == 1
+
+
+@pytest.mark.parametrize("blur_px", [0.0, 2.0])
+def test_small_blocks_give_exactly_what_one_block_gives(monkeypatch, blur_px):
+    maps = maps_of(cells(), blur_px)
+    rng = np.random.default_rng(0)
+    maps = np.clip(maps + rng.normal(0, 20, maps.shape), 0, 255).astype(np.uint8)
+    whole = grains.decode(maps, SETTINGS)
+    monkeypatch.setattr(grains, "BLOCK_PX", 64)
+    monkeypatch.setattr(grains, "BAND_ROWS", 50)
+    parts = grains.decode(maps, SETTINGS)
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    np.testing.assert_array_equal(parts.scores, whole.scores)
+
+
+def test_grains_are_numbered_in_the_order_one_meets_them():
+    labels = grains.decode(maps_of(cells(4)), SETTINGS).labels
+    values, first = np.unique(labels, return_index=True)
+    assert values.tolist() == list(range(1, len(values) + 1))
+    assert (np.diff(first) > 0).all()
+
+
+def test_a_grain_below_the_smallest_area_goes_to_its_neighbours():
+    truth = np.ones((100, 100), np.int32)
+    truth[40:52, 40:52] = 2
+    assert len(grains.decode(maps_of(truth), grains.GrainSettings(min_area_px=100))) == 2
+    merged = grains.decode(maps_of(truth), grains.GrainSettings(min_area_px=200))
+    assert len(merged) == 1
+    assert (merged.labels == 1).all()
+
+
+def test_what_lies_far_from_any_grain_belongs_to_none():
+    truth = cells()
+    truth[:, 200:] = 0
+    labels = grains.decode(maps_of(truth), grains.GrainSettings(reach_px=10)).labels
+    assert (labels[:, 215:] == 0).all()
+    assert (labels[:, :195] > 0).all()
+
+
+def test_an_image_without_grains_has_no_regions():
+    found = grains.decode(np.zeros((2, 40, 50), np.uint8), SETTINGS)
+    assert (len(found), found.labels.max()) == (0, 0)
+    assert all(len(column) == 0 for column in grains.measure(found, Micrograph(np.zeros((40, 50), np.uint8))).values())
+
+
+def test_a_surer_grain_has_a_higher_score():
+    maps = maps_of(cells())
+    sure, unsure = grains.decode(maps, SETTINGS).scores, grains.decode(maps // 4 * 3, SETTINGS).scores
+    assert (unsure.mean(), sure.mean()) == (pytest.approx(0.75 * sure.mean(), abs=0.02), pytest.approx(0.9, abs=0.1))
+
+
+def test_lines_of_zero_between_grains_mean_the_same_as_grains_that_touch():
+    touching = cells()
+    parted = touching.copy()
+    parted[1:][touching[1:] != touching[:-1]] = 0
+    parted[:, 1:][touching[:, 1:] != touching[:, :-1]] = 0
+    found = grains.decode(maps_of(parted), SETTINGS)
+    assert found_ap(touching, found.labels) > 0.95
+
+
+def test_specks_and_unknown_pixels_have_no_weight_and_all_others_have():
+    labels = np.ones((60, 60), np.int32)
+    labels[10:14, 10:14] = 2  # 16 px: a slip of the annotator
+    labels[30:36, 30:36] = 3
+    labels[:, 50:] = -1
+    weight = grains.encode(labels).weight
+    assert (weight[10:14, 10:14] == 0).all()
+    assert (weight[:, 50:] == 0).all()
+    assert weight.sum() == 60 * 50 - 16
+
+
+def test_the_frame_is_no_boundary():
+    maps = grains.encode(np.ones((30, 30), np.int32)).maps
+    assert (maps == 1).all()
+
+
+def test_areas_are_in_micrometres_only_where_the_pixel_size_is_known():
+    found = grains.decode(maps_of(cells()), SETTINGS)
+    known = grains.measure(found, Micrograph(np.zeros((300, 400), np.uint8), pixel_size_um=0.5))
+    assert known["area_um2"].sum() == pytest.approx(300 * 400 * 0.25)
+    assert "area_um2" not in grains.measure(found, Micrograph(np.zeros((300, 400), np.uint8)))
+
+
+def test_the_task_is_found_by_its_name():
+    task = tasks.find("grains")
+    assert (task.outputs, task.channels) == (("inside", "depth"), "grey")
