@@ -159,7 +159,8 @@ def _jpeg(data: bytes, name: str) -> Header:
         elif marker == 0xE0 and data[at + 4 : at + 9] == b"JFIF\0":
             unit, x, y = struct.unpack_from(">BHH", data, at + 11)
             factor = {1: 1 / 0.0254, 2: 100.0}.get(unit)
-            per_m = None if factor is None else (x * factor, y * factor)
+            # 65535 is a field filled with ones, seen in pictures from the web, not a density
+            per_m = None if factor is None or 0xFFFF in (x, y) else (x * factor, y * factor)
         at += 2 + length
     if found is None:
         raise damaged(name, "no JPEG frame header")

@@ -1,6 +1,7 @@
 """One file -> one micrograph, and back."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,8 @@ def read(path: Path | str, name: str | None = None) -> Micrograph:
     Raises UnreadableImage, and nothing else, when the file is not one image that can be measured.
     """
     path = Path(path)
-    name = path.name if name is None else name
+    # a name that is no valid text, as old cameras leave, must still fit into tables and messages
+    name = os.fsencode(path.name).decode(errors="replace") if name is None else name
     with opened(path, name) as file:
         return _read(file, name)
 

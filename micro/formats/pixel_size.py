@@ -71,7 +71,7 @@ def um_per(unit: str) -> float | None:
 
 def of_tiff(tif: "TiffFile") -> PixelSize:
     """Return the pixel size that a TIFF states, from the most explicit statement that it makes."""
-    for statement in (_of_ome, _of_imagej, _of_fei, _of_zeiss, _of_olympus, _of_resolution):
+    for statement in (_of_ome, _of_imagej, _of_fei, _of_zeiss, _of_olympus, _of_micromanager, _of_resolution):
         try:
             found = statement(tif)
         except (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError):
@@ -188,6 +188,15 @@ def _of_olympus(tif: "TiffFile") -> PixelSize | None:
         return None
     x_um, y_um = float(facts["pixelsizex"]) * 1e6, float(facts["pixelsizey"]) * 1e6
     return square(x_um, y_um, "Olympus SIS tag")
+
+
+def _of_micromanager(tif: "TiffFile") -> PixelSize | None:
+    facts = tif.pages.first.tags.valueof(51123)
+    if not isinstance(facts, Mapping) or "PixelSizeUm" not in facts:
+        return None
+    um = float(facts["PixelSizeUm"])
+    # 0 is its word for unknown; its resolution tags then say 1 um a pixel, as they also do where the size is known
+    return UNKNOWN if um == 0 else square(um, um, "Micro-Manager")
 
 
 def _of_resolution(tif: "TiffFile") -> PixelSize | None:

@@ -1,0 +1,14 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real images, which is no part of the project."""
+    named = os.environ.get("MICRO_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set MICRO_DATA to their folder")
+    return folder
