@@ -1,0 +1,216 @@
+"""Drawn frames of a rolled sheet near its edge, with and without a defect.
+
+Edge cracks of sheet have no openly licensed images; these frames stand in for them in tests and demonstrations, and say
+nothing about how well a network does on a real line.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from micro.micrograph import Micrograph
+from micro.scenes.scene import Scene
+
+KINDS = ("clean", "edge_crack", "roll_mark", "scale_spot", "scratch")
+PIXEL_SIZE_UM = 500.0
+# Lines are drawn this much larger and shrunk, so that widths below one pixel exist.
+_FINE = 4
+_SMALLEST_PX = 48
+
+Shade = NDArray[np.float32]
+
+
+def draw(seed: int, *, height_px: int = 128, width_px: int = 128, kind: str | None = None) -> Scene:
+    """Draw one frame: the sheet rolled along Y, its edge at one side, and one kind of defect or none.
+
+    kind: one of KINDS; None lets the seed choose. It is the frame's class, and each mark is a region of that class.
+    One seed draws the same sheet for each kind, in the same light and with the same noise.
+    """
+    rng, rng_marks = np.random.default_rng(seed).spawn(2)
+    if kind is None:
+        kind = KINDS[int(rng_marks.integers(len(KINDS)))]
+    if kind not in KINDS:
+        raise ValueError(f"no kind {kind!r} of frame; there are {', '.join(KINDS)}")
+    if min(height_px, width_px) < _SMALLEST_PX:
+        raise ValueError(f"a frame has at least {_SMALLEST_PX} px a side, not {height_px} x {width_px}")
+    shape_px = (height_px, width_px)
+    edge_px = _edge(shape_px, rng)
+    sheet = np.clip(np.arange(width_px) + 0.5 - edge_px[:, np.newaxis], 0, 1).astype(np.float32)
+    marks, depth = _marks(kind, edge_px, shape_px, rng_marks)
+    marks = [mark * sheet for mark in marks]
+
+    brightness = _sheet(shape_px, rng)
+    beside = rng.uniform(0.05, 0.3) * brightness.mean()
+    for mark in marks:
+        brightness *= 1 + depth * mark
+    frame = (beside + sheet * (brightness - beside)) * _light(shape_px, rng)
+    frame = cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.3, 0.6))
+    frame += rng.normal(0, rng.uniform(1, 3), shape_px)
+
+    labels = np.zeros(shape_px, np.int32)
+    for index, mark in enumerate(marks, start=1):
+        labels[mark >= 0.3] = index
+    if rng.random() < 0.5:
+        frame, labels = frame[:, ::-1], labels[:, ::-1].copy()
+    image = Micrograph(
+        frame.round().clip(0, 255).astype(np.uint8)[..., np.newaxis],
+        name=f"{kind}-{seed}",
+        pixel_size_um=PIXEL_SIZE_UM,
+        pixel_size_source="drawn",
+    )
+    return Scene(image, labels, (kind,) * len(marks), kind)
+
+
+# --- the sheet --------------------------------------------------------------------------------------------------------
+
+
+def _edge(shape_px: tuple[int, int], rng: Generator) -> Shade:
+    """Return where the sheet begins in each row: (Y,) in px, a straight line with a slow wave."""
+    rows = np.arange(shape_px[0])
+    place = rng.uniform(0.06, 0.2) * shape_px[1]
+    tilt = rng.uniform(-0.03, 0.03)
+    wave = rng.uniform(0, 1.5) * np.sin(rows / shape_px[0] * rng.uniform(2, 9) + rng.uniform(0, 2 * math.pi))
+    return np.maximum(2, place + tilt * (rows - shape_px[0] / 2) + wave).astype(np.float32)
+
+
+def _sheet(shape_px: tuple[int, int], rng: Generator) -> Shade:
+    """Return the brightness of a sound sheet: lines along the rolling direction over a fine grain."""
+    lines = _noise(shape_px, (rng.uniform(15, 40), rng.uniform(0.5, 1.2)), rng)
+    grain = _noise(shape_px, (1.5, 0.8), rng)
+    level = rng.uniform(100, 170)
+    return np.asarray(
+        level * (1 + rng.uniform(0.01, 0.03) * lines + rng.uniform(0.005, 0.02) * grain), dtype=np.float32
+    )
+
+
+def _light(shape_px: tuple[int, int], rng: Generator) -> Shade:
+    """Return how much light falls where, about 1: a slope and a fall-off from a bright spot."""
+    y, x = np.meshgrid(np.linspace(-1, 1, shape_px[0]), np.linspace(-1, 1, shape_px[1]), indexing="ij")
+    slope_y, slope_x, spot_y, spot_x = rng.uniform(-1, 1, 4)
+    fall = (y - spot_y) ** 2 + (x - spot_x) ** 2
+    return np.asarray(1 + 0.1 * (slope_y * y + slope_x * x) - rng.uniform(0, 0.06) * fall, dtype=np.float32)
+
+
+def _noise(shape_px: tuple[int, int], reach_px: tuple[float, float], rng: Generator) -> Shade:
+    """Return noise of mean 0 and standard deviation 1, smooth over reach_px (Y, X)."""
+    smooth = cv2.GaussianBlur(rng.normal(size=shape_px), (0, 0), sigmaX=reach_px[1], sigmaY=reach_px[0])
+    return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
+
+
+# --- what can be wrong with it: each mark is (Y, X) float32, the share of each pixel that it covers -------------------
+
+
+def _marks(kind: str, edge_px: Shade, shape_px: tuple[int, int], rng: Generator) -> tuple[list[Shade], float]:
+    """Return the marks of a kind, none overlapping another, and by which share they change the sheet's brightness."""
+    if kind == "edge_crack":
+        return _edge_cracks(edge_px, shape_px, rng), rng.uniform(-0.8, -0.5)
+    if kind == "scratch":
+        return [_scratch(edge_px, shape_px, rng)], rng.choice((-1, 1)) * rng.uniform(0.2, 0.4)
+    if kind == "scale_spot":
+        return _scale_spots(edge_px, shape_px, rng), rng.uniform(-0.55, -0.25)
+    if kind == "roll_mark":
+        return _roll_marks(edge_px, shape_px, rng), rng.choice((-1, 1)) * rng.uniform(0.15, 0.25)
+    return [], 0.0
+
+
+def _edge_cracks(edge_px: Shade, shape_px: tuple[int, int], rng: Generator) -> list[Shade]:
+    """Cracks that run from the edge into the sheet, each in rows of its own."""
+    count = int(rng.integers(1, 3))
+    band_px = shape_px[0] / count
+    cracks = []
+    for i in range(count):
+        row = (i + rng.uniform(0.35, 0.65)) * band_px
+        canvas = np.zeros((shape_px[0] * _FINE, shape_px[1] * _FINE), np.uint8)
+        # it starts beside the sheet, so that it is open at the edge whatever the edge's wave
+        start = np.array((edge_px[int(row)] - 1.5, row))
+        length_px = rng.uniform(0.15, 0.4) * shape_px[1]
+        _crack(canvas, start, rng.normal(0, 0.2), length_px, rng.uniform(1.5, 3.0), rng)
+        crack = _shrunk(canvas)
+        rows = np.arange(shape_px[0])
+        crack[(rows < i * band_px) | (rows >= (i + 1) * band_px)] = 0
+        cracks.append(crack)
+    return cracks
+
+
+def _crack(
+    canvas: NDArray[np.uint8],
+    start: NDArray[np.float64],
+    angle: float,
+    length_px: float,
+    width_px: float,
+    rng: Generator,
+) -> None:
+    """Draw a crack as a wandering line that narrows to its tip, and the branches that leave it."""
+    steps = max(4, int(length_px / 2))
+    point = start
+    for i in range(steps):
+        angle = 0.85 * angle + rng.normal(0, 0.3)
+        onward = point + length_px / steps * np.array((math.cos(angle), math.sin(angle)))
+        here_px = width_px * (1 - 0.75 * i / steps)
+        ends = [tuple(round(v * _FINE) for v in p) for p in (point, onward)]
+        cv2.line(canvas, ends[0], ends[1], 255, max(1, round(here_px * _FINE)))
+        # a branch is shorter than what is left of its stem, so branching ends
+        if length_px > 12 and 0.2 < i / steps < 0.8 and rng.random() < 0.12:
+            turn = rng.choice((-1, 1)) * rng.uniform(0.5, 1.0)
+            _crack(canvas, onward, angle + turn, 0.6 * length_px * (1 - i / steps), 0.7 * here_px, rng)
+        point = onward
+
+
+def _scratch(edge_px: Shade, shape_px: tuple[int, int], rng: Generator) -> Shade:
+    """One straight line, nearly along the rolling direction."""
+    height_px, width_px = shape_px
+    length_px = rng.uniform(0.4, 1.2) * height_px
+    angle = rng.normal(0, 0.05)
+    x = rng.uniform(edge_px.max() + 0.1 * width_px, 0.9 * width_px)
+    y = rng.uniform(0.3, 0.7) * height_px
+    reach = length_px / 2 * np.array((math.sin(angle), math.cos(angle)))
+    ends = [tuple(round(v * _FINE) for v in (x, y) + sign * reach) for sign in (-1, 1)]
+    canvas = np.zeros((height_px * _FINE, width_px * _FINE), np.uint8)
+    cv2.line(canvas, ends[0], ends[1], 255, round(rng.uniform(0.8, 2.0) * _FINE))
+    return _shrunk(canvas)
+
+
+def _scale_spots(edge_px: Shade, shape_px: tuple[int, int], rng: Generator) -> list[Shade]:
+    """Ragged spots of pressed-in scale, drawn out along the rolling direction."""
+    y, x = np.mgrid[: shape_px[0], : shape_px[1]]
+    ragged = _noise(shape_px, (2.0, 1.2), rng)
+    spots: list[Shade] = []
+    taken = np.zeros(shape_px, bool)
+    for _ in range(int(rng.integers(1, 9))):
+        half_x = rng.uniform(2.5, 6)
+        half_y = half_x * rng.uniform(1, 2.5)
+        centre_x = rng.uniform(edge_px.max() + 2 * half_x, shape_px[1] - half_x)
+        centre_y = rng.uniform(half_y, shape_px[0] - half_y)
+        away = np.hypot((x - centre_x) / half_x, (y - centre_y) / half_y)
+        spot = np.clip((1 - away + 0.2 * ragged) * half_x, 0, 1) * (away < 1.6)
+        # faint pixels apart from the spot would be a change that no label shows
+        spot *= cv2.dilate((spot >= 0.3).astype(np.uint8), np.ones((3, 3), np.uint8))
+        if not (taken & (spot > 0)).any():
+            spots.append(spot.astype(np.float32))
+            taken |= cv2.dilate((spot > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return spots
+
+
+def _roll_marks(edge_px: Shade, shape_px: tuple[int, int], rng: Generator) -> list[Shade]:
+    """One faint print of a damaged roll, repeated once a turn of the roll."""
+    period_px = rng.uniform(0.25, 0.4) * shape_px[0]
+    half_x, half_y = rng.uniform(3, 6), rng.uniform(2.5, 5)
+    bend = rng.uniform(-0.08, 0.08)
+    centre_x = rng.uniform(edge_px.max() + 2 * half_x, shape_px[1] - 2 * half_x)
+    y, x = np.mgrid[: shape_px[0], : shape_px[1]]
+    marks = []
+    for centre_y in np.arange(rng.uniform(0, period_px), shape_px[0], period_px):
+        dx, dy = x - centre_x, y - centre_y
+        away = np.hypot((dx - bend * dy**2) / half_x, dy / half_y)
+        marks.append(np.clip(2 * (1 - away), 0, 1).astype(np.float32))
+    # a print cut off by the frame's border may leave no pixel of it
+    return [mark for mark in marks if (mark >= 0.3).sum() >= 4]
+
+
+def _shrunk(canvas: NDArray[np.uint8]) -> Shade:
+    """Return the share of each pixel that a drawing _FINE times larger covers."""
+    small = cv2.resize(canvas, None, fx=1 / _FINE, fy=1 / _FINE, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.float32) / np.float32(255)

@@ -1,0 +1,108 @@
+"""A drawn frame must show what its answer says, and nothing else."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage.measure import regionprops
+
+from micro.scenes import strips
+from micro.scenes.scene import Scene
+
+SEEDS = range(12)
+DEFECTS = tuple(kind for kind in strips.KINDS if kind != "clean")
+
+
+def grey(scene: Scene) -> np.ndarray:
+    return scene.image.pixels[..., 0].astype(float)
+
+
+def near(labels: np.ndarray, reach_px: int) -> np.ndarray:
+    return cv2.dilate((labels > 0).astype(np.uint8), np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)) > 0
+
+
+def test_a_seed_draws_the_same_frame_again_and_another_seed_another_one() -> None:
+    first, again, other = strips.draw(4), strips.draw(4), strips.draw(5)
+    assert np.array_equal(first.image.pixels, again.image.pixels)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.image.pixels, other.image.pixels)
+
+
+def test_the_seed_alone_comes_upon_every_kind() -> None:
+    assert {strips.draw(seed).class_name for seed in range(40)} == set(strips.KINDS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_clean_frame_has_no_region(seed: int) -> None:
+    scene = strips.draw(seed, kind="clean")
+    assert scene.class_name == "clean"
+    assert scene.class_names == ()
+    assert not scene.labels.any()
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_each_region_of_a_defect_has_pixels_and_the_name_of_its_kind(kind: str) -> None:
+    for seed in SEEDS:
+        scene = strips.draw(seed, kind=kind)
+        assert scene.class_name == kind
+        assert scene.class_names == (kind,) * scene.labels.max()
+        assert (np.bincount(scene.labels.ravel())[1:] >= 4).all(), seed
+        assert len(scene.class_names) >= 1
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_a_defect_changes_the_clean_frame_where_it_is_labelled_and_nowhere_else(kind: str) -> None:
+    for seed in SEEDS:
+        scene, clean = strips.draw(seed, kind=kind), strips.draw(seed, kind="clean")
+        change = np.abs(grey(scene) - grey(clean))
+        assert change[~near(scene.labels, 4)].max() == 0, seed
+        assert change[scene.labels > 0].mean() > 5, seed
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_a_defect_lies_on_the_sheet_and_not_beside_it(kind: str) -> None:
+    for seed in SEEDS:
+        clean = grey(strips.draw(seed, kind="clean"))
+        marked = strips.draw(seed, kind=kind).labels > 0
+        assert np.median(clean[marked]) > 0.6 * np.median(clean), seed
+
+
+def test_an_edge_crack_reaches_the_edge_and_runs_into_the_sheet() -> None:
+    for seed in SEEDS:
+        scene = strips.draw(seed, kind="edge_crack")
+        clean = grey(strips.draw(seed, kind="clean"))
+        beside = clean < 0.5 * np.median(clean)
+        for crack in regionprops(scene.labels):
+            alone = (scene.labels == crack.label).astype(np.int32)
+            assert (near(alone, 2) & beside).any(), seed
+            assert crack.bbox[3] - crack.bbox[1] >= 6, seed
+
+
+def test_a_scratch_runs_along_the_rolling_direction() -> None:
+    for seed in SEEDS:
+        (scratch,) = regionprops(strips.draw(seed, kind="scratch").labels)
+        assert abs(scratch.orientation) < 0.3, seed
+        assert scratch.bbox[2] - scratch.bbox[0] >= 0.2 * 128, seed
+
+
+def test_roll_marks_return_once_a_turn_of_the_roll() -> None:
+    for seed in SEEDS:
+        marks = regionprops(strips.draw(seed, height_px=256, kind="roll_mark").labels)
+        whole = [mark for mark in marks if mark.bbox[0] > 0 and mark.bbox[2] < 256]
+        steps = np.diff([mark.centroid[0] for mark in whole])
+        assert len(steps) >= 1
+        assert np.ptp(steps) <= 1, seed
+        assert np.ptp([mark.centroid[1] for mark in whole]) <= 1, seed
+
+
+def test_a_frame_has_the_size_that_was_asked_for() -> None:
+    scene = strips.draw(0, height_px=64, width_px=200, kind="scratch")
+    assert scene.image.pixels.shape == (64, 200, 1)
+    assert scene.labels.shape == (64, 200)
+    assert scene.image.pixel_size_um == strips.PIXEL_SIZE_UM
+
+
+def test_an_unknown_kind_and_a_tiny_frame_are_refused() -> None:
+    with pytest.raises(ValueError, match="rust"):
+        strips.draw(0, kind="rust")
+    with pytest.raises(ValueError, match="47 x 128"):
+        strips.draw(0, height_px=47)
