@@ -1,0 +1,4 @@
+"""The production line: images in, exactly one result each, whatever happens in between."""
+
+LEDGER_NAME = "ledger.sqlite"
+LABELS_NAME = "labels"

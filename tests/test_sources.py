@@ -1,0 +1,161 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from micro.errors import MicroError
+from micro.line.sources import find
+
+
+def names(*sources: Path | str) -> list[str]:
+    return [source.name for source in find([str(source) for source in sources])]
+
+
+def touched(folder: Path, *files: str) -> Path:
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def test_a_folder_gives_its_images_at_all_depths_sorted_and_named_from_the_folder(tmp_path: Path) -> None:
+    folder = touched(tmp_path / "day", "b.png", "a/z.TIF", "a/b/c.jpg", "notes.md", "B.png")
+    assert names(folder) == ["B.png", "a/b/c.jpg", "a/z.TIF", "b.png"]
+    assert all(source.path.is_file() for source in find([str(folder)]))
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    folder = touched(tmp_path, ".a.png", ".cache/b.png", "c.png")
+    assert names(folder) == ["c.png"]
+
+
+def test_one_file_is_taken_whatever_its_suffix_and_bears_its_own_name(tmp_path: Path) -> None:
+    touched(tmp_path, "deep/scan.dat")
+    assert names(tmp_path / "deep" / "scan.dat") == ["scan.dat"]
+
+
+def test_a_pattern_is_named_from_its_part_without_wildcards(tmp_path: Path) -> None:
+    touched(tmp_path, "x/1/a.png", "x/2/a.png", "x/2/readme.md", "x/2/sub.png/b.tif")
+    assert names(f"{tmp_path}/x/*/*") == ["1/a.png", "2/a.png"]
+    assert names(f"{tmp_path}/x/**/*.tif") == ["2/sub.png/b.tif"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    touched(tmp_path, "a[1].png", "a1.png")
+    assert names(tmp_path / "a[1].png") == ["a[1].png"]
+
+
+def test_a_list_names_images_from_its_own_folder_and_others_by_their_whole_path(tmp_path: Path) -> None:
+    touched(tmp_path, "lists/in/a.png", "else/b.png")
+    listing = tmp_path / "lists" / "today.txt"
+    listing.write_text(f"\ufeffin/a.png\n\n{tmp_path}/else/b.png\r\n../else/c.png\n", encoding="utf-8")
+    whole = str(tmp_path / "else").lstrip("/")
+    assert names(listing) == ["in/a.png", f"{whole}/b.png", f"{whole}/c.png"]
+
+
+def test_an_image_named_twice_is_read_once(tmp_path: Path) -> None:
+    touched(tmp_path, "d/a.png", "d/b.png")
+    assert names(tmp_path / "d", tmp_path / "d" / "a.png", f"{tmp_path}/d/../d/*.png") == ["a.png", "b.png"]
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart_by_the_folder(tmp_path: Path) -> None:
+    touched(tmp_path, "one/a.png", "two/a.png", "two/b.png")
+    assert names(tmp_path / "one", tmp_path / "two") == ["one/a.png", "two/a.png", "b.png"]
+
+
+def test_images_of_one_name_in_two_folders_of_one_name_are_told_apart_by_their_whole_path(tmp_path: Path) -> None:
+    touched(tmp_path, "x/cam/a.png", "y/cam/a.png")
+    found = names(tmp_path / "x" / "cam", tmp_path / "y" / "cam")
+    assert found == [f"{tmp_path}/x/cam/a.png".lstrip("/"), f"{tmp_path}/y/cam/a.png".lstrip("/")]
+
+
+def test_no_name_leads_out_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched(tmp_path, "here/x/a.png", "there/b.png")
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "list.txt").write_text("../there/b.png\n", encoding="utf-8")
+    for source in ("../there", "../there/b.png", "x/../../there/*.png", "*/../../there/*.png", "list.txt"):
+        found = find([source])
+        assert len(found) == 1, source
+        assert ".." not in found[0].name.split("/"), source
+        assert not found[0].name.startswith("/"), source
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("nowhere/*.png", "no image is in it"),
+        ("empty", "no image is in it"),
+        ("empty.txt", "no image is in it"),
+        ("s3://bucket/day", "addresses are not read yet"),
+        ("", "empty text"),
+        ("x" * 5000, "cannot be looked at"),
+    ],
+)
+def test_a_source_without_images_is_refused_with_what_can_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    touched(tmp_path, "empty/readme.md", "empty.txt", "a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MicroError, match=words) as refusal:
+        find(["a.png", source])
+    assert "A source is an image file, a folder" in str(refusal.value)
+
+
+def test_no_source_at_all_is_refused() -> None:
+    with pytest.raises(MicroError, match="No source is given"):
+        find([])
+
+
+def test_a_broken_link_in_a_folder_is_a_source_and_so_is_a_link_to_an_image(tmp_path: Path) -> None:
+    touched(tmp_path, "d/a.png")
+    (tmp_path / "d" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "d" / "twin.png").symlink_to(tmp_path / "d" / "a.png")
+    assert names(tmp_path / "d") == ["a.png", "gone.png", "twin.png"]
+
+
+def test_links_to_folders_are_not_followed_so_that_a_circle_ends(tmp_path: Path) -> None:
+    touched(tmp_path, "d/a.png")
+    (tmp_path / "d" / "round").symlink_to(tmp_path / "d")
+    assert names(tmp_path / "d") == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched(tmp_path, "d/a.png", "d/closed/b.png")
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert names(tmp_path / "d") == ["a.png", "closed"]
+    with pytest.raises(MicroError, match="cannot be looked into"):
+        find([str(tmp_path / "d" / "closed")])
+
+
+def test_the_label_files_of_an_earlier_run_are_no_images(tmp_path: Path) -> None:
+    touched(tmp_path, "a.png", "out/ledger.sqlite", "out/labels/a.tif", "out/labels/x/b.tif", "labels/real.tif")
+    assert names(tmp_path) == ["a.png", "labels/real.tif"]
+    assert names(f"{tmp_path}/**/*.tif") == ["labels/real.tif"]
+    assert names(tmp_path / "out" / "labels") == ["a.tif", "x/b.tif"]
+
+
+def test_names_that_are_not_utf8_are_shown_as_text_and_open_as_they_are(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/m\xe4\xdf.png"
+    try:
+        with open(raw, "wb"):  # noqa: PTH123 -- a path of bytes
+            pass
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (source,) = find([str(tmp_path)])
+    assert source.name == r"m\xe4\xdf.png"
+    assert source.path.is_file()
+
+
+def test_names_with_newlines_quotes_and_other_scripts_stay_as_they_are(tmp_path: Path) -> None:
+    hostile = ["=1+1.png", 'a"b.png', "a\nb.png", "<script>.png", "Körner_鉄.png"]
+    touched(tmp_path, *(name for name in hostile))
+    assert sorted(names(tmp_path)) == sorted(hostile)
