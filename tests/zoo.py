@@ -61,9 +61,7 @@ def png_of_size(width_px: int, height_px: int) -> bytes:
         return struct.pack(">I", len(body)) + code + body + struct.pack(">I", zlib.crc32(code + body))
 
     head = struct.pack(">IIBBBBB", width_px, height_px, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + block(b"IHDR", head) + block(b"IDAT", zlib.compress(b"\0" * 99)) + block(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + block(b"IHDR", head) + block(b"IDAT", zlib.compress(b"\0" * 99)) + block(b"IEND", b"")
 
 
 def tiff_of_size(width_px: int, height_px: int) -> bytes:
@@ -121,7 +119,9 @@ def _readable() -> dict[str, bytes]:
         "int32.tif": tiff(GREY.astype(np.int32)),
         "bool.tif": tiff(GREY > 99),
         "min is white.tif": tiff(255 - GREY, photometric="miniswhite"),
-        "palette.tif": tiff(GREY, photometric="palette", colormap=np.tile(np.arange(256, dtype=np.uint16) << 8, (3, 1))),
+        "palette.tif": tiff(
+            GREY, photometric="palette", colormap=np.tile(np.arange(256, dtype=np.uint16) << 8, (3, 1))
+        ),
         "ome.ome.tif": tiff(GREY, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}),
         "bigtiff.tif": tiff(GREY, bigtiff=True, compression="zlib"),
         "jpeg inside.tif": tiff(RGB, photometric="ycbcr", compression="jpeg", subsampling=(1, 1)),

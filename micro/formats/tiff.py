@@ -39,6 +39,10 @@ MOST_COMPACT = {1: 1, 5: 4096, 8: 1040, 32773: 128, 32946: 1040}
 """How many bytes a stored byte can become at most, for the compressions where that is known."""
 
 
+LAYOUT_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347}
+"""Codes of the tags without which pixels are read wrongly."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plane:
     """The one image of a TIFF before its values are interpreted.
@@ -69,6 +73,7 @@ def plane(file: BinaryIO, name: str) -> Plane:
     with _opened(file, name) as tif:
         series, notes = _main_series(tif, name)
         page = series.keyframe
+        _check_tags(tif, page, name)
         check_size(page.imagewidth, page.imagelength, name)
         order = _axis_order(series, name)
         photometric, bits = int(page.photometric), _bits(page)
@@ -152,6 +157,21 @@ def _axis_order(series: "TiffPageSeries", name: str) -> list[tuple[int, int]]:
     return [(size, {"Y": 0, "X": 1}.get(axis, 2)) for axis, size in sizes.items() if size > 1 or axis in "YX"]
 
 
+def _check_tags(tif: "TiffFile", page: "TiffPage", name: str) -> None:
+    """Raise UnreadableImage if a tag on the layout of the pixels is there but cannot be read.
+
+    tifffile leaves such a tag out and goes on with a default: another bit depth, and so another picture.
+    """
+    file, layout = tif.filehandle, tif.tiff
+    file.seek(page.offset)
+    (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+    entries = file.read(count * layout.tagsize)
+    for at in range(0, count * layout.tagsize, layout.tagsize):
+        (code,) = struct.unpack_from(f"{tif.byteorder}H", entries, at)
+        if code in LAYOUT_TAGS and code not in page.tags:
+            raise damaged(name, f"TIFF tag {code} points to nowhere")
+
+
 def _check_segments(tif: "TiffFile", series: "TiffPageSeries", name: str) -> None:
     """Raise UnreadableImage unless the file is long enough for what its tags announce."""
     page, stored_bytes = series.keyframe, 0
@@ -187,7 +207,8 @@ def _interpreted(found: Plane, name: str) -> tuple[NDArray[np.generic], tuple[st
         if pixels.ndim != 2 or int(pixels.max()) >= len(found.colours):
             raise damaged(name, "a pixel has a colour that the palette lacks")
         is_grey = bool((found.colours == found.colours[:, :1]).all())
-        return (found.colours[:, 0] if is_grey else found.colours)[pixels], notes
+        indices = pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+        return (found.colours[:, 0] if is_grey else found.colours)[indices], notes
     if pixels.dtype.kind == "u" and found.bits < 8:
         pixels = pixels.astype(np.uint8) * np.uint8(255 // (2**found.bits - 1))
     if pixels.dtype == np.bool_:
