@@ -92,12 +92,13 @@ def read(root: Path) -> AnnotatedFolder:
 
 def reencoded(image: Micrograph, quality: int = REENCODE_QUALITY) -> Micrograph:
     """Return an 8-bit image as it looks after JPEG compression."""
-    bgr = np.ascontiguousarray(image.pixels[..., ::-1])
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(image.pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert done
-    flag = cv2.IMREAD_GRAYSCALE if image.channels == 1 else cv2.IMREAD_COLOR
-    pixels = cv2.imdecode(data, flag)
-    return replace(image, pixels=pixels if image.channels == 1 else pixels[..., ::-1])
+    grey = image.channels == 1
+    pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR))
+    return replace(image, pixels=pixels if grey else pixels[..., ::-1])
 
 
 def _masked(images: Path, masks: Path) -> tuple[list[Annotated], list[str]]:
@@ -125,8 +126,6 @@ def _masked(images: Path, masks: Path) -> tuple[list[Annotated], list[str]]:
                 f"{mask_of[stem]}: {labels.shape[0]} x {labels.shape[1]} px, and its image is "
                 f"{image.height_px} x {image.width_px}."
             )
-        elif not labels.any():
-            items.append(Annotated(image, labels, None, _digest(image), True))
         else:
             items.append(Annotated(image, labels, None, _digest(image), True))
     return items, problems

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -21,12 +22,16 @@ from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
+from micro.networks.allocator import keep_pages
+from micro.networks.fast import accelerate
 from micro.recipe import Recipe
 from micro.regions import Columns, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+Window = tuple[NDArray[np.float32], NDArray[np.float32]]
 TILE_PX = 1024
 # Frames that are judged together in a stream; more brings nothing on a CPU and costs latency.
 GROUP = 16
@@ -62,7 +67,7 @@ class Engine:
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
         if self.device.type == "cpu":
-            networks.keep_pages()
+            keep_pages()
         weights = bundle.weights()
         self._segmenter = self._network("segmenter", bundle.card.segmenter, weights)
         self._classifier = self._network("classifier", bundle.card.classifier, weights)
@@ -117,12 +122,15 @@ class Engine:
         began = time.perf_counter()
         scores = self._class_scores(jobs)
         maps = yield from self.maps([job.pixels for job in jobs], [job.scaling for job in jobs])
-        predictions = [self._predict_one(job, *answer) for job, *answer in zip(jobs, scores, maps, strict=True)]
+        predictions = [
+            self._predict_one(job, *answer) for job, answer in zip(jobs, zip(scores, maps, strict=True), strict=True)
+        ]
         seconds = (time.perf_counter() - began) / len(jobs)
         return [replace(prediction, seconds=seconds) for prediction in predictions]
 
     def _judge_group(self, images: Sequence[Micrograph]) -> list[Result]:
-        return list(_drain(self._judge([self._prepare(image) for image in images])))
+        predictions = _drain(self._judge([self._prepare(image) for image in images]))
+        return [*predictions]
 
     def _predict_one(self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None) -> Prediction:
         regions: Regions | None = None
@@ -153,7 +161,7 @@ class Engine:
     def _prepare(self, image: Micrograph) -> _Job:
         if self.recipe.pixel_size_um is not None:
             image = replace(image, pixel_size_um=self.recipe.pixel_size_um, pixel_size_source="given by the user")
-        pixels, notes = _with_channels(image.pixels, self.card.channels)
+        pixels, notes = with_channels(image.pixels, self.card.channels)
         if self.card.pixel_size_um is not None:
             try:
                 factor = image.known_pixel_size_um() / self.card.pixel_size_um
@@ -169,7 +177,7 @@ class Engine:
 
     def maps(
         self, images: Sequence[NDArray[np.generic]], scalings: Sequence[Scaling]
-    ) -> Generator[Progress, None, list[NDArray[np.uint8]] | list[None]]:
+    ) -> Generator[Progress, None, list[NDArray[np.uint8] | None]]:
         """Return the segmenter's maps (K, Y, X) uint8 of each image (Y, X, C), 255 for a probability of 1.
 
         Only bytes leave the device, and no float map is larger than a batch of tiles. When memory runs out the batch is
@@ -185,10 +193,10 @@ class Engine:
 
     def _tiled(
         self, images: Sequence[NDArray[np.generic]], scalings: Sequence[Scaling]
-    ) -> Generator[Progress, None, list[NDArray[np.uint8]]]:
+    ) -> Generator[Progress, None, list[NDArray[np.uint8] | None]]:
         assert self.card.segmenter is not None
         outputs = len(self.card.segmenter.outputs)
-        answers = [np.empty((outputs, *image.shape[:2]), np.uint8) for image in images]
+        answers = [np.empty((outputs, *_shape(image)), np.uint8) for image in images]
         queue = [(index, tile) for index, image in enumerate(images) for tile in tiles(_shape(image), self._tiling)]
         done = 0
         for batch in _batches(queue, self._tile_batch):
@@ -198,16 +206,15 @@ class Engine:
                 paste(answers[index], answer, tile)
             done += len(batch)
             yield Progress(done, len(queue), f"tile {done} of {len(queue)}")
-        return answers
+        return list(answers)
 
-    def _segment(
-        self, pixels: NDArray[np.generic], windows: Sequence[tuple[NDArray[np.float32], ...]]
-    ) -> NDArray[np.uint8]:
+    def _segment(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> NDArray[np.uint8]:
         """Return bytes (B, K, y, x) for tiles (B, y, x, C)."""
         assert self._segmenter is not None
         with torch.inference_mode(), self._precision():
             probabilities = self._segmenter(self._scaled(pixels, windows)).sigmoid_()
-            return probabilities.mul_(255).round_().to(torch.uint8).cpu().numpy()
+            answers: NDArray[np.uint8] = probabilities.mul_(255).round_().to(torch.uint8).cpu().numpy()
+            return answers
 
     def _class_scores(self, jobs: Sequence[_Job]) -> list[dict[str, float]]:
         if self._classifier is None or self.card.classifier is None:
@@ -220,7 +227,7 @@ class Engine:
             probabilities = self._classifier(self._scaled(frames, windows)).float().softmax(1).cpu().numpy()
         return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
 
-    def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[tuple[NDArray[np.float32], ...]]) -> Tensor:
+    def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> Tensor:
         """Return tiles (B, y, x, C) on the device, scaled there: (B, C, y, x), channels last in memory."""
         moved = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
         center, spread = (torch.from_numpy(np.stack(part)).to(self.device) for part in zip(*windows, strict=True))
@@ -242,7 +249,7 @@ class Engine:
             raise BrokenBundle(
                 f"{self.card.name}: its weights do not fit the {kind} that its card describes. {fault}"
             ) from fault
-        return networks.accelerate(network).to(self.device)
+        return accelerate(network).to(self.device)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
@@ -267,7 +274,7 @@ class Engine:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name, "auto" for CUDA, MPS or CPU in this order; raise BadSetting if it is not there."""
+    """Return the device of that name; "auto" is the first of CUDA, MPS, CPU. Raise BadSetting if it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -296,7 +303,8 @@ def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks
         raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
 
 
-def _with_channels(pixels: NDArray[np.generic], channels: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+def with_channels(pixels: NDArray[np.generic], channels: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+    """Return pixels (Y, X, C) with the channels of a card ("grey" or "rgb"), and a note if that changed them."""
     wanted = 3 if channels == "rgb" else 1
     if pixels.shape[2] == wanted:
         return pixels, ()
@@ -338,13 +346,13 @@ def _extent(tile: Tile) -> tuple[int, int]:
     return rows.stop - rows.start, columns.stop - columns.start
 
 
-def _drain(steps: Generator[Progress, None, list[Prediction]]) -> list[Prediction]:
+def _drain(steps: Generator[Progress, None, list[Answer]]) -> list[Answer]:
     """Run a generator to its end and return its result."""
     while True:
         try:
             next(steps)
         except StopIteration as stop:
-            found: list[Prediction] = stop.value
+            found: list[Answer] = stop.value
             return found
 
 

@@ -1,0 +1,7 @@
+"""From an annotated folder to a bundle: a plan that can be read first, then steps that can be interrupted."""
+
+from micro.training.loop import Epoch, train_steps
+from micro.training.making import About, Making
+from micro.training.plan import TrainingPlan, plan
+
+__all__ = ["About", "Epoch", "Making", "TrainingPlan", "plan", "train_steps"]

@@ -1,0 +1,181 @@
+"""Steps of training as a generator that can be interrupted, and the bundle that comes out."""
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micro import bundle as bundles
+from micro import networks, tasks, trial
+from micro.engine import Engine
+from micro.errors import BadSetting
+from micro.folder import AnnotatedFolder
+from micro.networks.fast import accelerate
+from micro.networks.reach import choose_halo
+from micro.training.making import Making, card_of, keep_readme
+from micro.training.plan import TrainingPlan
+from micro.training.samples import Batch, Sampler
+from micro.training.sides import fold_sides, sides
+
+PLAN = "plan.json"
+CHECKPOINT = "checkpoint.pt"
+STEPS_AN_EPOCH = 50
+WARM_UP_SHARE = 0.05
+HALO_IMAGES = 3
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What some steps of training came to.
+
+    part: which training this is ("fold 2 of 5", "final").
+    done, total: steps of this part.
+    loss: mean over the steps since the last epoch, which took so many seconds.
+    """
+
+    part: str
+    done: int
+    total: int
+    loss: float
+    seconds: float
+
+    @property
+    def note(self) -> str:
+        """The epoch in words."""
+        return f"{self.part}: loss {self.loss:.4f}, {self.seconds:.0f} s"
+
+
+def train_steps(
+    plan: TrainingPlan, folder: AnnotatedFolder, out: Path, making: Making, resume: bool = False
+) -> Generator[Epoch, None, bundles.Bundle]:
+    """Train as planned, yielding after every few steps, and return the bundle written to out.
+
+    A checkpoint lies in out/training after each yield; with `resume` training goes on from there, bit for bit as if it
+    had never stopped. Raises BadSetting when out holds the training of another plan.
+    """
+    work = out / "training"
+    _keep_plan(work / PLAN, plan, resume)
+    task = tasks.find(plan.task)
+    trials: list[trial.Trial] = []
+    for number in range(plan.folds):
+        train, test = fold_sides(plan, folder.images, number)
+        part = f"fold {number + 1} of {plan.folds}"
+        place = work / f"fold-{number + 1}"
+        state = yield from _fit(plan, Sampler(plan, task, train), place, part)
+        measured = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))
+        trials.append(trial.run(Engine(measured), test, plan.describe_held_out()))
+    train, test = sides(plan, folder.images)
+    samples = Sampler(plan, task, train)
+    state = yield from _fit(plan, samples, work / "final", "final")
+    if plan.network.kind == "unet":
+        plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
+    made = bundles.save(out, card_of(plan, folder, making, ()), _named(plan, state))
+    score = trial.joined(trials) if trials else trial.run(Engine(made), test, plan.describe_held_out())
+    made = bundles.save(out, card_of(plan, folder, making, score.measured()), _named(plan, state))
+    sample = making.sample or (test or train)[0].image
+    trial.keep_proof(out, sample, Engine(made).predict(sample))
+    keep_readme(out, made.card, score.describe())
+    (out / PLAN).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def _fit(plan: TrainingPlan, samples: Sampler, place: Path, part: str) -> Generator[Epoch, None, State]:
+    """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
+    torch.manual_seed(plan.seed)
+    network = networks.build(plan.network).to(memory_format=torch.channels_last)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    place.mkdir(parents=True, exist_ok=True)
+    done = _restore(place / CHECKPOINT, network, average, optimiser)
+    loss_sum, since, began = 0.0, done, time.perf_counter()
+    network.train()
+    for step, batch in enumerate(samples.batches(done, plan.steps), start=done):
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * _pace(step, plan.steps)
+        loss = _loss(network(batch.pixels), batch, plan.label_smoothing)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        _follow(average, network, min(plan.ema_decay, (1 + step) / (10 + step)))
+        loss_sum += float(loss.detach())
+        done = step + 1
+        if done % STEPS_AN_EPOCH == 0 or done == plan.steps:
+            _store(place / CHECKPOINT, done, network, average, optimiser)
+            yield Epoch(part, done, plan.steps, loss_sum / (done - since), time.perf_counter() - began)
+            loss_sum, since, began = 0.0, done, time.perf_counter()
+    return average
+
+
+def _loss(answer: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
+    """Return weighted binary cross-entropy against soft maps, or cross-entropy against classes."""
+    if answer.ndim == 2:
+        return F.cross_entropy(answer, batch.target, label_smoothing=label_smoothing)
+    pixelwise = F.binary_cross_entropy_with_logits(answer, batch.target, reduction="none")
+    return (pixelwise * batch.weight).sum() / (batch.weight.sum() * answer.shape[1]).clamp(min=1)
+
+
+def _pace(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: a linear warm-up, then half a cosine to zero."""
+    warm_up = max(1, round(steps * WARM_UP_SHARE))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+@torch.no_grad()
+def _follow(average: State, network: nn.Module, decay: float) -> None:
+    """Move the running average of the weights towards the network's; counters are copied."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _store(path: Path, done: int, network: nn.Module, average: State, optimiser: torch.optim.Optimizer) -> None:
+    part = path.with_suffix(".part")
+    states = {"done": done, "network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
+    torch.save(states, part)
+    part.replace(path)
+
+
+def _restore(path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer) -> int:
+    """Load a checkpoint if there is one and return the steps done; a checkpoint cannot run code (weights_only)."""
+    if not path.exists():
+        return 0
+    states = torch.load(path, weights_only=True)
+    network.load_state_dict(states["network"])
+    optimiser.load_state_dict(states["optimiser"])
+    for name, value in states["average"].items():
+        average[name].copy_(value)
+    return int(states["done"])
+
+
+def _keep_plan(path: Path, plan: TrainingPlan, resume: bool) -> None:
+    if path.exists():
+        if not resume:
+            raise BadSetting(f"{path.parent.parent}: a training lies here. Pass --resume, or take another --out.")
+        if TrainingPlan.model_validate_json(path.read_text(encoding="utf-8")) != plan:
+            raise BadSetting(f"{path}: the training that lies here follows another plan. Take another --out.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _named(plan: TrainingPlan, state: State) -> bundles.Weights:
+    kind = "segmenter" if plan.network.kind == "unet" else "classifier"
+    return {f"{kind}.{name}": value.numpy() for name, value in state.items()}
+
+
+def _with_halo(plan: TrainingPlan, state: State, images: Sequence[Tensor]) -> TrainingPlan:
+    """Measure on training images how much context a tile needs, and write it into the plan's network."""
+    network = networks.build(plan.network)
+    network.load_state_dict(state)
+    fast = accelerate(network)
+    halo_px = max(choose_halo(fast, plan.network, image) for image in images)
+    return plan.model_copy(update={"network": plan.network.model_copy(update={"halo_px": halo_px})})

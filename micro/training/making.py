@@ -1,0 +1,126 @@
+"""The card and the page of a bundle that has just been trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from micro import tasks
+from micro.card import Card, DataSource, Measured
+from micro.errors import BadSetting
+from micro.folder import AnnotatedFolder
+from micro.micrograph import Micrograph
+from micro.training.plan import TrainingPlan
+
+
+class About(BaseModel):
+    """What the maker of a bundle says about it, in a YAML file: the part of the card that no computer knows.
+
+    data_name, data_licence: the data it learned from. licence: of the bundle, which follows from the data's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = "1.0.0"
+    summary: str = "Trained from an annotated folder."
+    data_name: str = "an annotated folder"
+    data_licence: str = "not stated"
+    licence: str = "not stated"
+    limits: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the YAML file; raise BadSetting when it says something else."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
+            raise BadSetting(f"{path}: not a description of a bundle. {fault}") from fault
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a bundle needs to know of how it came to be, beside the plan.
+
+    command: what was typed, so that it can be typed again.
+    sample: the image that the bundle carries to prove itself; the first held-out image if None.
+    """
+
+    name: str
+    about: About
+    command: str
+    sample: Micrograph | None = None
+
+
+def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:
+    """Return the card of a trained bundle; its weights' hash is set when it is saved."""
+    task = tasks.find(plan.task)
+    sizes = {item.image.pixel_size_um for item in folder.images}
+    unet = plan.network.kind == "unet"
+    return Card(
+        name=making.name,
+        version=making.about.version,
+        task=plan.task,
+        summary=making.about.summary,
+        pixel_size_um=sizes.pop() if len(sizes) == 1 else None,
+        channels="rgb" if task.channels == "rgb" else "grey",
+        classes=plan.network.outputs if not unet else (plan.task,),
+        segmenter=plan.network if unet else None,
+        classifier=None if unet else plan.network,
+        weights_sha256="0" * 64,
+        licence=making.about.licence,
+        data=(
+            DataSource(
+                name=making.about.data_name,
+                images=len(folder.images),
+                licence=making.about.data_licence,
+                role=f"training, and measuring on {plan.describe_held_out()}",
+            ),
+        ),
+        scores=scores,
+        limits=making.about.limits,
+        command=making.command,
+    )
+
+
+def keep_readme(folder: Path, card: Card, trial: str) -> None:
+    """Write the bundle's page: the card in sentences, and the trial image by image or class by class."""
+    network = card.segmenter or card.classifier
+    assert network is not None
+    scale = (
+        f"{card.pixel_size_um} um a pixel" if card.pixel_size_um else "any scale it was shown; no pixel size is stated"
+    )
+    lines = [
+        f"# {card.name} {card.version}",
+        "",
+        card.summary,
+        "",
+        f"- **Task** {card.task}; classes: {', '.join(card.classes)}",
+        f"- **Trained at** {scale}, on {card.channels} images",
+        f"- **Network** {network.kind} {network.encoder_name}",
+        f"- **Licence** {card.licence}",
+        *(f"- **Data** {source.name}: {source.images} images, {source.licence}; {source.role}" for source in card.data),
+        "",
+        "## How well",
+        "",
+        "| what | value | 95 % interval | on |",
+        "| --- | --- | --- | --- |",
+        *(f"| {row.what} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} | {row.on} |" for row in card.scores),
+        "",
+        "```",
+        trial,
+        "```",
+        "",
+        "## What it cannot do",
+        "",
+        *(f"- {limit}" for limit in card.limits or ("Nothing was stated.",)),
+        "",
+        "## Made by",
+        "",
+        "```",
+        card.command,
+        "```",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")

@@ -1,0 +1,156 @@
+"""What will be trained, on what, for how long: derived from the folder, printed, and kept beside the weights."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.utils.flop_counter import FlopCounterMode
+
+from micro import networks, tasks
+from micro.card import NetworkSpec
+from micro.errors import BadFolder, BadSetting
+from micro.folder import Annotated, AnnotatedFolder
+from micro.training.folds import fold_numbers
+
+# What two desktop cores do in training. A constant and not a measurement, so that the same command gives the same plan.
+TRAINING_FLOPS_PER_SECOND = 6e10
+# A step of training costs about three forward passes: forward, and backward to inputs and to weights.
+PASSES_PER_STEP = 3
+# Pixels left out between the part of an image that trains and the part that is held out.
+PLACE_GAP_PX = 32
+
+
+class TrainingPlan(BaseModel):
+    """Everything that decides what comes out of training; the same plan on the same folder gives the same weights.
+
+    held_out: names of the images that are never trained on; empty where the split is by place or by folds.
+    held_out_share: share of each image's width, at its right, that is never trained on (split by place).
+    folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    folder: str
+    network: NetworkSpec
+    crop_px: int = Field(ge=32, le=2048)
+    batch: int = Field(ge=1, le=256)
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    seed: int = Field(ge=0)
+    split: Literal["image", "place", "folds"]
+    held_out: tuple[str, ...] = ()
+    held_out_share: float = Field(default=0, ge=0, lt=1)
+    folds: int = Field(default=0, ge=0, le=20)
+
+    def describe(self) -> str:
+        """Return the plan as it is printed before training starts."""
+        runs = self.folds + 1
+        spec = self.network
+        shape = f"{spec.encoder_name} {spec.decoder_channels}" if spec.kind == "unet" else f"{spec.encoder_name}"
+        return "\n".join(
+            (
+                f"task       {self.task}, outputs {', '.join(spec.outputs)}",
+                f"network    {spec.kind} {shape}, {spec.in_channels} channels, from random weights (seed {self.seed})",
+                f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
+                + (f", {runs} times" if runs > 1 else ""),
+                f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
+                f"held out   {self.describe_held_out()}",
+            )
+        )
+
+    def describe_held_out(self) -> str:
+        """Return what measures the training, in words."""
+        return {
+            "image": f"{len(self.held_out)} whole images that never trained, chosen with seed {self.seed}",
+            "place": f"the right {self.held_out_share:.0%} of every image, {PLACE_GAP_PX} px from what trained",
+            "folds": f"each image once, in {self.folds} folds, copies kept together, seed {self.seed}",
+        }[self.split]
+
+
+def plan(
+    folder: AnnotatedFolder,
+    task_name: str,
+    minutes: float,
+    *,
+    seed: int = 0,
+    network: str | None = None,
+    folds: int = 0,
+) -> TrainingPlan:
+    """Derive a plan that takes about `minutes` on two cores.
+
+    network: encoder or classifier by name; the task's usual one if None.
+    folds: 2 or more divide a folder of classes into that many folds; 0 holds out a fifth of the images, or a quarter
+        of each image where there are fewer than ten.
+
+    Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
+    """
+    task = tasks.find(task_name)
+    if bool(task.outputs) != (not folder.classes):
+        wanted = "masks beside images/" if task.outputs else "one folder a class"
+        raise BadFolder(f"{folder.root}: {task_name} learns from {wanted}, and this folder has the other kind.")
+    if folds == 1 or (folds and not folder.classes):
+        raise BadSetting(f"folds {folds}: two or more, and for a folder of classes.")
+    channels = 3 if task.channels == "rgb" else 1
+    habits = task.habits
+    if task.outputs:
+        spec = NetworkSpec(
+            kind="unet",
+            encoder_name=network or habits.network,
+            in_channels=channels,
+            outputs=task.outputs,
+            decoder_channels=habits.decoder_channels,
+        )
+        crop_px = habits.crop_px
+    else:
+        crop_px = _frame_px(folder.images)
+        spec = NetworkSpec(
+            kind="classifier",
+            encoder_name=network or habits.network,
+            in_channels=channels,
+            outputs=folder.classes,
+            input_px=crop_px,
+        )
+    split: Literal["image", "place", "folds"] = "folds" if folds else "image" if len(folder.images) >= 10 else "place"
+    if split == "place" and folder.classes:
+        raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
+    return TrainingPlan(
+        task=task_name,
+        folder=folder.root.name,
+        network=spec,
+        crop_px=crop_px,
+        batch=habits.batch,
+        steps=max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch))),
+        learning_rate=habits.learning_rate,
+        weight_decay=habits.weight_decay,
+        label_smoothing=habits.label_smoothing,
+        ema_decay=habits.ema_decay,
+        seed=seed,
+        split=split,
+        held_out=_held_out(folder.images, seed) if split == "image" else (),
+        held_out_share=0.25 if split == "place" else 0,
+        folds=folds,
+    )
+
+
+def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
+    """Name a fifth of the images, of every class."""
+    folds = fold_numbers(images, 5, seed)
+    return tuple(item.image.name for item, fold in zip(images, folds, strict=True) if fold == 0)
+
+
+def _frame_px(images: Sequence[Annotated]) -> int:
+    """Return the edge to which frames are resized: the median of their shorter edges, in steps of 32."""
+    edges = [min(item.image.height_px, item.image.width_px) for item in images]
+    return int(np.clip(round(float(np.median(edges)) / 32) * 32, 64, 224))
+
+
+def _seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        networks.build(spec).eval()(torch.zeros(1, spec.in_channels, crop_px, crop_px))
+    return float(counter.get_total_flops() * batch * PASSES_PER_STEP / TRAINING_FLOPS_PER_SECOND)

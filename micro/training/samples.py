@@ -1,0 +1,178 @@
+"""What a network sees in one step: crops and frames, augmented, each batch decided by its number alone."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from micro.engine import with_channels
+from micro.folder import Annotated
+from micro.illumination import Scaling
+from micro.tasks import Task
+from micro.tiles import resize
+from micro.training.augmentation import Augmentation
+from micro.training.plan import TrainingPlan
+
+# Share of crops that are laid over an annotated region, so that rare regions are seen often enough.
+ON_REGION = 0.5
+# At most so many annotated pixels of an image are remembered as places for such crops.
+PLACES = 4096
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's input and answer, in the layout of the network.
+
+    pixels: (B, C, y, x) float32, scaled.
+    target: (B, K, y, x) float32 for maps, or (B,) int64 for classes.
+    weight: (B, 1, y, x) float32 for maps, or (B,) ones.
+    """
+
+    pixels: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """An image as training draws from it.
+
+    pixels: (Y, X, C) uint8 in the card's channels.
+    labels: (Y, X) int32, all zero where the class of the frame is the answer.
+    places: (N, 2) rows and columns of some annotated pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    class_number: int
+    scaling: Scaling
+    places: NDArray[np.int64]
+
+
+class Sampler:
+    """Batches of a plan: batch n is the same in every run, whether or not training was interrupted."""
+
+    def __init__(self, plan: TrainingPlan, task: Task, images: Sequence[Annotated]) -> None:
+        self._plan = plan
+        self._task = task
+        self._sources = [_source(plan, task, item) for item in images]
+        self._augmentation = Augmentation(task)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the batches first .. last - 1, the next two being made while the network works on one."""
+        with ThreadPoolExecutor(1, "micro-sample") as pool:
+            coming = [pool.submit(self.batch, number) for number in range(first, min(first + 2, last))]
+            for number in range(first, last):
+                ready = coming.pop(0).result()
+                if number + 2 < last:
+                    coming.append(pool.submit(self.batch, number + 2))
+                yield ready
+
+    def batch(self, number: int) -> Batch:
+        """Return batch `number`."""
+        random = np.random.default_rng((self._plan.seed, number))
+        if self._task.outputs:
+            crops = [self._crop(random) for _ in range(self._plan.batch)]
+            pixels, maps, weights = (np.stack(part) for part in zip(*crops, strict=True))
+            return Batch(_channels_first(pixels), torch.from_numpy(maps), torch.from_numpy(weights[:, np.newaxis]))
+        sources = [self._sources[index] for index in self._next_frames(number)]
+        frames = np.stack([self._frame(source, random) for source in sources])
+        classes = torch.tensor([source.class_number for source in sources])
+        return Batch(_channels_first(frames), classes, torch.ones(len(sources)))
+
+    def whole_images(self, count: int) -> list[Tensor]:
+        """Return the first so many images whole, (1, C, Y, X) each, scaled and not augmented."""
+        return [_channels_first(_scaled(source.pixels, source.scaling)[np.newaxis]) for source in self._sources[:count]]
+
+    def _next_frames(self, number: int) -> list[int]:
+        """Return which frames make batch `number`: every frame once before any comes twice."""
+        count, batch = len(self._sources), self._plan.batch
+        chosen = []
+        for position in range(number * batch, (number + 1) * batch):
+            order = np.random.default_rng((self._plan.seed, position // count, 1)).permutation(count)
+            chosen.append(int(order[position % count]))
+        return chosen
+
+    def _frame(self, source: _Source, random: np.random.Generator) -> NDArray[np.float32]:
+        """Return a frame (y, x, C), scaled by what is found in it after augmentation, as the engine will scale it."""
+        pixels = self._augmentation.optics(source.pixels, random)
+        turned, _ = self._augmentation.geometry(pixels.astype(np.float32), source.labels, random)
+        return _scaled(turned, self._task.scaling(turned))
+
+    def _crop(self, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        """Return scaled pixels (y, x, C), maps (K, y, x) and weight (y, x) of one random crop."""
+        source = self._sources[random.integers(len(self._sources))]
+        assert self._task.encode is not None
+        rows, columns = self._window(source, random)
+        pixels = self._augmentation.optics(source.pixels[rows, columns], random)
+        scaled = _scaled(pixels, source.scaling, source.labels.shape, rows, columns)
+        scaled, labels = self._augmentation.geometry(scaled, source.labels[rows, columns], random)
+        targets = self._task.encode(_filled(labels, self._plan.crop_px))
+        return _filled(scaled, self._plan.crop_px), targets.maps, targets.weight
+
+    def _window(self, source: _Source, random: np.random.Generator) -> tuple[slice, slice]:
+        height, width = source.labels.shape
+        edge = self._plan.crop_px
+        last_row, last_column = max(0, height - edge), max(0, width - edge)
+        top, left = int(random.integers(last_row + 1)), int(random.integers(last_column + 1))
+        if len(source.places) and random.random() < ON_REGION:
+            row, column = source.places[random.integers(len(source.places))] - random.integers(edge, size=2)
+            top, left = int(np.clip(row, 0, last_row)), int(np.clip(column, 0, last_column))
+        return slice(top, min(top + edge, height)), slice(left, min(left + edge, width))
+
+
+def _source(plan: TrainingPlan, task: Task, item: Annotated) -> _Source:
+    pixels, _ = with_channels(item.image.pixels, task.channels)
+    class_number = 0
+    if item.labels is None:
+        assert item.class_name is not None
+        class_number = plan.network.outputs.index(item.class_name)
+        pixels = resize(pixels, (plan.crop_px, plan.crop_px))
+    pixels = _as_bytes(pixels)
+    labels = np.zeros(pixels.shape[:2], np.int32) if item.labels is None else item.labels
+    places = np.argwhere(labels > 0)
+    places = places[:: max(1, len(places) // PLACES)]
+    return _Source(pixels, labels, class_number, task.scaling(pixels), places)
+
+
+def _as_bytes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return pixels as uint8, ratios kept, since augmentation works on bytes; the scaling is found again afterwards."""
+    if pixels.dtype == np.uint8:
+        return pixels  # type: ignore[return-value]
+    values = pixels.astype(np.float32)
+    values -= min(float(values.min()), 0.0)
+    white = float(np.percentile(values, 99.9)) or 1.0
+    return (values * (255 / white)).clip(0, 255).astype(np.uint8)
+
+
+def _scaled(
+    pixels: NDArray[np.generic],
+    scaling: Scaling,
+    shape_px: tuple[int, ...] | None = None,
+    rows: slice | None = None,
+    columns: slice | None = None,
+) -> NDArray[np.float32]:
+    """Return pixels (y, x, C) scaled as a window of an image of shape_px, or as the whole image."""
+    height, width = shape_px or pixels.shape[:2]
+    window = scaling.window((height, width), rows or slice(0, height), columns or slice(0, width))
+    center, spread = (part.transpose(1, 2, 0) for part in window)
+    return (pixels.astype(np.float32) - center) / spread
+
+
+def _filled(part: NDArray[Scalar], edge_px: int) -> NDArray[Scalar]:
+    """Mirror a crop (y, x) or (y, x, C) from an image smaller than the crop up to edge_px."""
+    below, beside = edge_px - part.shape[0], edge_px - part.shape[1]
+    if not (below or beside):
+        return part
+    return np.pad(part, ((0, below), (0, beside), *((0, 0),) * (part.ndim - 2)), mode="symmetric")
+
+
+def _channels_first(pixels: NDArray[np.float32]) -> Tensor:
+    """Return (B, y, x, C) as (B, C, y, x), channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)

@@ -1,0 +1,36 @@
+"""Which images, or parts of images, train and which measure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from micro.folder import Annotated
+from micro.training.folds import fold_numbers
+from micro.training.plan import PLACE_GAP_PX, TrainingPlan
+
+Sides = tuple[list[Annotated], list[Annotated]]
+
+
+def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
+    """Return what the shipped weights train on and what measures them; all and nothing where folds measured already."""
+    if plan.split == "folds":
+        return list(images), []
+    if plan.split == "image":
+        train = [item for item in images if item.image.name not in plan.held_out]
+        return train, [item for item in images if item.image.name in plan.held_out]
+    edges = [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
+    train = [_columns(item, 0, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
+    return train, [_columns(item, edge, item.image.width_px) for item, edge in zip(images, edges, strict=True)]
+
+
+def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Sides:
+    """Return what trains and what measures in one fold of the plan."""
+    numbers = fold_numbers(images, plan.folds, plan.seed)
+    train = [item for item, number in zip(images, numbers, strict=True) if number != fold]
+    return train, [item for item, number in zip(images, numbers, strict=True) if number == fold]
+
+
+def _columns(item: Annotated, first: int, last: int) -> Annotated:
+    """Return an image and its labels cut to the columns first .. last - 1."""
+    assert item.labels is not None
+    image = replace(item.image, pixels=item.image.pixels[:, first:last])
+    return replace(item, image=image, labels=item.labels[:, first:last])

@@ -1,0 +1,199 @@
+"""A bundle put to the test by the engine that users run: against annotated images, and against its own sample."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micro import bundle as bundles
+from micro import formats
+from micro.card import Measured
+from micro.engine import Engine
+from micro.errors import BadFolder, BrokenBundle
+from micro.folder import Annotated
+from micro.micrograph import Micrograph
+from micro.regions import Prediction
+from micro.score import classes, interval, regions
+
+SAMPLE = "sample.png"
+EXPECTED_LABELS = "expected.tif"
+EXPECTED_SCORES = "expected.json"
+# Other processors round other last bits; more than this is another answer.
+MAX_OTHER_PIXELS = 1 / 5000
+MAX_OTHER_PROBABILITY = 1e-3
+
+
+@dataclass(frozen=True)
+class RegionTrial:
+    """How the regions of one image compare with its annotation."""
+
+    image: str
+    matches: regions.Matches
+    adjusted_rand_index: float
+    variation: regions.Variation
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Answers beside the truth, one entry an image; either regions or classes.
+
+    truth: (N,) index of the true class; probabilities: (N, K).
+    """
+
+    on: str
+    regions: tuple[RegionTrial, ...] = ()
+    class_names: tuple[str, ...] = ()
+    truth: NDArray[np.int64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+
+    def measured(self) -> tuple[Measured, ...]:
+        """Return the figures that a card carries, each with its 95 % interval."""
+        if self.regions:
+            return tuple(_figure(what, value, self.on) for what, value in _region_figures(self.regions))
+        score = self.class_score()
+        figures = (("accuracy", score.accuracy), ("macro-F1", score.macro_f1))
+        return tuple(_figure(what, value, self.on) for what, value in figures)
+
+    def class_score(self) -> classes.ClassScore:
+        """Return the score of the named frames."""
+        assert self.truth is not None
+        assert self.probabilities is not None
+        return classes.compare(self.truth, self.probabilities, self.class_names)
+
+    def describe(self) -> str:
+        """Return the trial as a table to print."""
+        if not self.regions:
+            return str(self.class_score())
+        lines = [f"{'ARI':>6}  {'AP50':>6}  {'F1':>6}  {'VI':>6}  right  false  missed  image"]
+        lines += [
+            f"{row.adjusted_rand_index:6.3f}  {row.matches.average_precision:6.3f}  {row.matches.f1:6.3f}  "
+            f"{row.variation.total_bits:6.3f}  {row.matches.matched:5d}  {row.matches.only_found:5d}  "
+            f"{row.matches.only_truth:6d}  {row.image}"
+            for row in self.regions
+        ]
+        lines += [f"{what} {value}" for what, value in _region_figures(self.regions)]
+        return "\n".join(lines)
+
+
+def run(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
+    """Predict annotated images and compare.
+
+    True regions smaller than the smallest one that the bundle reports (its min_area_px) are not counted.
+    on: what these images are, for the card. Raises BadFolder when the bundle answers another kind of question.
+    """
+    if not items:
+        raise BadFolder("There is no annotated image to score.")
+    if items[0].labels is None:
+        return _class_trial(engine, items, on)
+    if engine.task.decode is None:
+        raise BadFolder(f"{engine.card.name} names whole frames, and these images are annotated with masks.")
+    smallest = int(getattr(engine.settings, "min_area_px", 1))
+    rows = []
+    for item in items:
+        found = engine.predict(item.image).regions
+        assert found is not None
+        assert item.labels is not None
+        cells = regions.overlap(regions.without_specks(item.labels, smallest), found.labels)
+        rows.append(
+            RegionTrial(
+                image=item.image.name,
+                matches=regions.match(cells),
+                adjusted_rand_index=regions.adjusted_rand_index(cells),
+                variation=regions.variation_of_information(cells),
+            )
+        )
+    return Trial(on, tuple(rows))
+
+
+def joined(trials: Sequence[Trial]) -> Trial:
+    """Return the trials of the folds of one cross-validation as one."""
+    assert all(trial.truth is not None for trial in trials)
+    return Trial(
+        on=trials[0].on,
+        class_names=trials[0].class_names,
+        truth=np.concatenate([trial.truth for trial in trials if trial.truth is not None]),
+        probabilities=np.concatenate([trial.probabilities for trial in trials if trial.probabilities is not None]),
+    )
+
+
+def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:
+    """Write the sample and the answer that was found right when the bundle was made; `prove` compares with it."""
+    formats.write_image(folder / SAMPLE, sample)
+    if answer.regions is not None:
+        formats.write_labels(folder / EXPECTED_LABELS, answer.regions.labels, None)
+    text = json.dumps({"class_scores": answer.class_scores}, indent=2, sort_keys=True)
+    (folder / EXPECTED_SCORES).write_text(text + "\n", encoding="utf-8")
+
+
+def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
+    """Run a bundle on its own sample and return one sentence on what agreed.
+
+    Raises BrokenBundle when the answer is not the one that was stored with it.
+    """
+    engine = Engine(bundle, device=device)
+    answer = engine.predict(formats.read(bundle.folder / SAMPLE))
+    agreed = []
+    if answer.regions is not None:
+        expected = formats.read_labels(bundle.folder / EXPECTED_LABELS)
+        if expected.shape != answer.regions.labels.shape:
+            raise BrokenBundle(f"{bundle.folder}: sample and expected labels differ in size.")
+        # region numbers follow from the pixels, so equal regions have equal numbers
+        others = float((expected != answer.regions.labels).mean())
+        if others > MAX_OTHER_PIXELS:
+            raise BrokenBundle(
+                f"{bundle.folder}: {others:.2%} of the sample's pixels have another label than when it was made."
+            )
+        agreed.append(f"{len(answer.regions)} regions as expected")
+    expected_scores: dict[str, float] = json.loads((bundle.folder / EXPECTED_SCORES).read_text(encoding="utf-8"))[
+        "class_scores"
+    ]
+    off = max((abs(expected_scores.get(name, 0) - p) for name, p in answer.class_scores.items()), default=0.0)
+    if off > MAX_OTHER_PROBABILITY or expected_scores.keys() != answer.class_scores.keys():
+        raise BrokenBundle(f"{bundle.folder}: a class probability of the sample is {off:.3f} from what it was.")
+    if answer.class_name is not None:
+        agreed.append(f"class {answer.class_name} as expected")
+    return ", ".join(agreed)
+
+
+def _class_trial(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
+    if engine.card.classifier is None:
+        raise BadFolder(f"{engine.card.name} finds regions, and these images are sorted into classes.")
+    names = engine.card.classifier.outputs
+    strange = sorted({item.class_name for item in items if item.class_name not in names}, key=str)
+    if strange:
+        raise BadFolder(
+            f"{engine.card.name} knows the classes {', '.join(names)}, and not {', '.join(map(str, strange))}."
+        )
+    answers = [engine.predict(item.image).class_scores for item in items]
+    return Trial(
+        on=on,
+        class_names=names,
+        truth=np.array([names.index(item.class_name or "") for item in items]),
+        probabilities=np.array([[scores[name] for name in names] for scores in answers]),
+    )
+
+
+def _region_figures(rows: Sequence[RegionTrial]) -> list[tuple[str, interval.Interval]]:
+    total = regions.pooled(row.matches for row in rows)
+
+    def f1(drawn: NDArray[np.intp]) -> float:
+        return regions.pooled(rows[index].matches for index in drawn).f1
+
+    return [
+        ("adjusted Rand index", interval.mean(np.array([row.adjusted_rand_index for row in rows]))),
+        (
+            "AP at IoU 0.5",
+            interval.proportion(total.matched, total.matched + total.only_found + total.only_truth),
+        ),
+        ("F1 at IoU 0.5", interval.bootstrap(f1, len(rows))),
+        ("variation of information, bits", interval.mean(np.array([row.variation.total_bits for row in rows]))),
+        ("false regions an image", interval.mean(np.array([row.matches.only_found for row in rows], np.float64))),
+    ]
+
+
+def _figure(what: str, value: interval.Interval, on: str) -> Measured:
+    rounded = (round(part, 4) for part in (value.value, value.low, value.high))
+    return Measured(what=what, **dict(zip(("value", "low", "high"), rounded, strict=True)), on=on)
