@@ -136,8 +136,9 @@ def _of_imagej(tif: "TiffFile") -> PixelSize | None:
     if resolution.raw == ((1, 1), (1, 1)):
         # ImageJ itself writes one pixel a unit as 1000000/1000000; 1/1 is what libraries write for "unknown"
         return PixelSize(notes=(f"ImageJ unit is {unit} but the resolution is the default (1, 1); not used",))
-    if factor >= UM_PER_UNIT["cm"]:
-        return None  # ImageJ opens any picture with a print resolution as inches: leave it to the resolution's rule
+    if factor in (UM_PER_UNIT["inch"], UM_PER_UNIT["cm"]):
+        # ImageJ opens any picture with a print resolution as calibrated in inches
+        return _if_not_print(factor / resolution.x, factor / resolution.y, "ImageJ")
     return square(factor / resolution.x, factor / resolution.y, "ImageJ")
 
 
@@ -204,14 +205,17 @@ def _of_resolution(tif: "TiffFile") -> PixelSize | None:
     um_per_unit = {2: UM_PER_UNIT["inch"], 3: UM_PER_UNIT["cm"], 4: 1e3, 5: 1.0}
     if resolution is None or resolution.unit not in um_per_unit or resolution.raw == ((1, 1), (1, 1)):
         return None
-    x_um = um_per_unit[resolution.unit] / resolution.x
-    if is_customary(UM_PER_UNIT["inch"] / x_um):
-        return None
+    um = um_per_unit[resolution.unit]
+    return _if_not_print(um / resolution.x, um / resolution.y, "TIFF resolution")
+
+
+def _if_not_print(x_um: float, y_um: float, source: str) -> PixelSize:
+    dpi = UM_PER_UNIT["inch"] / x_um
+    if is_customary(dpi) or dpi < 5:  # a pixel or two a unit: a default
+        return UNKNOWN
     if x_um > PRINTED_TIFF_UM:
-        if UM_PER_UNIT["inch"] / x_um < 2:  # one pixel a unit, or a few: a default
-            return None
-        return PixelSize(notes=(f"the resolution tag means {x_um:.4g} um a pixel, most likely on paper; not used",))
-    return square(x_um, um_per_unit[resolution.unit] / resolution.y, "TIFF resolution")
+        return PixelSize(notes=(f"{source} means {x_um:.4g} um a pixel, most likely on paper; not used",))
+    return square(x_um, y_um, source)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ COLOURS = {
 }
 JPEG_LIKE = {6, 7, 33003, 33004, 33005, 34712, 50001}  # compressions whose decoder returns red, green and blue
 
-MOST_COMPACT = {1: 1, 5: 4096, 8: 1040, 32773: 128, 32946: 1040}
+MOST_COMPACT = {1: 1, 5: 4096, 7: 4096, 8: 1040, 32773: 128, 32946: 1040}
 """How many bytes a stored byte can become at most, for the compressions where that is known."""
 
 
@@ -83,7 +83,7 @@ def plane(file: BinaryIO, name: str) -> Plane:
         _check_segments(tif, series, name)
         stored = series.asarray().reshape([size for size in series.shape if size > 1] or [1])
         stored = stored.reshape([size for size, _ in order]).transpose(np.argsort([rank for _, rank in order]))
-        colours = _colours(page) if photometric == PALETTE else None
+        colours = _colours(page, name) if photometric == PALETTE else None
         if photometric == MIN_IS_WHITE and bits == 1 and page.software.startswith("tifffile"):
             photometric = MIN_IS_BLACK  # tifffile stamps MinIsWhite on every array of bool without inverting it
         if "C" in series.axes and "S" not in series.axes and stored.ndim == 3:
@@ -192,8 +192,10 @@ def _bits(page: "TiffPage") -> int:
     return int(bits) if isinstance(bits, int) else int(max(bits))
 
 
-def _colours(page: "TiffPage") -> NDArray[np.uint8]:
+def _colours(page: "TiffPage", name: str) -> NDArray[np.uint8]:
     table = np.asarray(page.colormap).T
+    if table.ndim != 2 or table.shape[1] != 3:
+        raise damaged(name, "its palette is not one of red, green and blue")
     # the standard has 16 bit; some writers fill in 0..255
     return (table if table.max(initial=0) < 256 else table >> 8).astype(np.uint8)
 
