@@ -1,0 +1,50 @@
+"""Draw scenes into a folder that `micro train` reads: `python -m micro.scenes grains OUT --count 100 --seed 0`."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from micro.scenes.scene import Scene
+
+KINDS = ("flakes", "grains", "strips")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw `--count` scenes of one kind, with the seeds from `--seed` on."""
+    parser = argparse.ArgumentParser(prog="python -m micro.scenes", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size-px", type=int, help="edge length; each kind has its own default")
+    asked = parser.parse_args(arguments)
+    draw = importlib.import_module(f"micro.scenes.{asked.kind}").draw
+    size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
+    for seed in range(asked.seed, asked.seed + asked.count):
+        save(draw(seed, **size), asked.out)
+
+
+def save(scene: Scene, out: Path) -> None:
+    """Write a scene as out/images/NAME.png and out/masks/NAME.png, or as out/CLASS/NAME.png if it has a class.
+
+    Masks are uint16 and hold the number of each region.
+    """
+    name = f"{scene.image.name}.png"
+    folder = "images" if scene.class_name is None else scene.class_name
+    _write(out / folder / name, np.asarray(scene.image.pixels)[..., ::-1])
+    if scene.class_name is None:
+        _write(out / "masks" / name, scene.labels.astype(np.uint16))
+
+
+def _write(path: Path, pixels: NDArray[np.generic]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))[1]  # imwrite cannot write non-ASCII paths everywhere
+    path.write_bytes(encoded.tobytes())
+
+
+if __name__ == "__main__":
+    main()
