@@ -1,0 +1,1 @@
+"""The napari plugin: one of the two faces of micro."""
