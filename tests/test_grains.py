@@ -1,3 +1,5 @@
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
@@ -10,13 +12,20 @@ from micro.tasks import grains
 SETTINGS = grains.GrainSettings()
 
 
+@cache
 def cells(seed: int = 0, count: int = 60, shape_px: tuple[int, int] = (300, 400)) -> np.ndarray:
     """A Voronoi partition: grains that touch, of about 50 px."""
     rng = np.random.default_rng(seed)
     seeds = rng.uniform(0, shape_px, (count, 2)).astype(np.float32)
     y, x = np.mgrid[: shape_px[0], : shape_px[1]].astype(np.float32)
-    squares = np.stack([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in seeds])
-    return (squares.argmin(0) + 1).astype(np.int32)
+    nearest = np.zeros(shape_px, np.int32)
+    best = np.full(shape_px, np.inf, np.float32)
+    for index, (cy, cx) in enumerate(seeds, 1):
+        square = (y - cy) ** 2 + (x - cx) ** 2
+        nearest[square < best] = index
+        np.minimum(best, square, out=best)
+    nearest.flags.writeable = False
+    return nearest
 
 
 def maps_of(labels: np.ndarray, blur_px: float = 0.0) -> np.ndarray:
@@ -95,7 +104,7 @@ def test_a_grain_below_the_smallest_area_goes_to_its_neighbours():
 
 
 def test_what_lies_far_from_any_grain_belongs_to_none():
-    truth = cells()
+    truth = cells().copy()
     truth[:, 200:] = 0
     labels = grains.decode(maps_of(truth), grains.GrainSettings(reach_px=10)).labels
     assert (labels[:, 215:] == 0).all()
@@ -144,6 +153,45 @@ def test_areas_are_in_micrometres_only_where_the_pixel_size_is_known():
     known = grains.measure(found, Micrograph(np.zeros((300, 400), np.uint8), pixel_size_um=0.5))
     assert known["area_um2"].sum() == pytest.approx(300 * 400 * 0.25)
     assert "area_um2" not in grains.measure(found, Micrograph(np.zeros((300, 400), np.uint8)))
+
+
+def scaled(pixels: np.ndarray) -> np.ndarray:
+    scaling = grains.scaling(pixels[..., None])
+    center, spread = scaling.window(pixels.shape, slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+    return ((pixels - center) / spread)[0]
+
+
+def section(shape_px: tuple[int, int] = (512, 800)) -> np.ndarray:
+    """Grey grains with noise and boundaries that are 60 darker."""
+    rng = np.random.default_rng(0)
+    truth = cells(0, 150, shape_px)
+    wall = (grains.encode(truth).maps[0] < 0.2).astype(np.float32)
+    return 180 + rng.normal(0, 4, shape_px).astype(np.float32) - 60 * wall
+
+
+def test_scaling_undoes_gain_offset_and_a_vignette():
+    pixels = section()
+    y, x = np.mgrid[-1:1:512j, -1:1:800j]
+    vignette = (0.4 * pixels - 30 * (y**2 + x**2)).astype(np.float32)
+    plain, dimmed = scaled(pixels), scaled(vignette)
+    inside = grains.encode(cells(0, 150, (512, 800))).maps[0] == 1
+    assert abs(plain[inside].mean()) < 0.2
+    blocks = dimmed[:500, :800].reshape(5, 100, 8, 100).transpose(0, 2, 1, 3).reshape(40, -1)
+    depth = 60 / grains.scaling(vignette[..., None]).spread[0, 0, 0]
+    assert np.abs(np.median(blocks, axis=1)).max() < 0.15 * depth
+    assert np.corrcoef(plain.ravel(), dimmed.ravel())[0, 1] > 0.9
+
+
+def test_one_black_scratch_does_not_hide_the_faint_boundaries():
+    pixels = section()
+    scratched = pixels.copy()
+    scratched[200:212] = 0
+    assert scaled(scratched)[:190].std() == pytest.approx(scaled(pixels)[:190].std(), rel=0.35)
+
+
+@pytest.mark.parametrize("shape_px", [(1, 1), (7, 900), (3000, 40)])
+def test_blank_and_tiny_images_are_scaled_to_zero(shape_px):
+    assert np.abs(scaled(np.full(shape_px, 77, np.uint8))).max() < 0.001
 
 
 def test_the_task_is_found_by_its_name():
