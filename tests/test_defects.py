@@ -38,3 +38,7 @@ def test_a_blank_frame_can_be_scaled() -> None:
     scaling = TASK.scaling(np.full((128, 128, 1), 130, np.uint8))
     assert scaling.center.item() == 130
     assert scaling.spread.item() > 0
+
+
+def test_the_rolling_direction_is_evidence_so_frames_are_never_turned() -> None:
+    assert TASK.orientation_is_evidence

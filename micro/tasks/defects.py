@@ -4,7 +4,7 @@ from pydantic import Field
 
 from micro import decide
 from micro.illumination import uniform
-from micro.tasks import Task, TaskSettings
+from micro.tasks import Habits, Task, TaskSettings
 
 
 class DefectSettings(TaskSettings):
@@ -21,4 +21,14 @@ def judge(class_name: str, score: float, settings: DefectSettings, review_below:
     return decide.verdict(class_name, score, ok_classes=names, review_below=review_below)
 
 
-TASK = Task("defects", channels="grey", outputs=(), settings=DefectSettings, scaling=uniform, judge=judge)
+TASK = Task(
+    name="defects",
+    channels="grey",
+    outputs=(),
+    settings=DefectSettings,
+    scaling=uniform,
+    judge=judge,
+    habits=Habits(network="shufflenet_v2_x1_0", batch=32, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05),
+    # a scratch runs along the rolling direction and a print of the roll across it; turned, they would look alike
+    orientation_is_evidence=True,
+)
