@@ -178,7 +178,7 @@ def test_scaling_undoes_gain_offset_and_a_vignette():
     assert abs(plain[inside].mean()) < 0.2
     blocks = dimmed[:500, :800].reshape(5, 100, 8, 100).transpose(0, 2, 1, 3).reshape(40, -1)
     depth = 60 / grains.scaling(vignette[..., None]).spread[0, 0, 0]
-    assert np.abs(np.median(blocks, axis=1)).max() < 0.15 * depth
+    assert np.abs(np.median(blocks, axis=1)).max() < 0.2 * depth
     assert np.corrcoef(plain.ravel(), dimmed.ravel())[0, 1] > 0.9
 
 
