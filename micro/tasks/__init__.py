@@ -38,6 +38,25 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Habits:
+    """How networks of a task are usually trained; a plan starts from here.
+
+    network: encoder of the U-Net, or classifier, by name.
+    decoder_channels: width of each level of the U-Net's decoder; one level each.
+    crop_px: edge of a training crop; frames that are classified are resized instead.
+    """
+
+    network: str = "resnet18"
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
+    crop_px: int = 256
+    batch: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
 class Task:
     """One kind of question put to an image.
 
@@ -49,6 +68,7 @@ class Task:
         20,000 x 20,000 pixels: no float map of the whole image.
     measure: regions on the image's own grid and that image -> columns, one value a region.
     judge: class of the frame, its probability, settings and the recipe's review_below -> OK, REVIEW or NG.
+    habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
     """
@@ -62,6 +82,7 @@ class Task:
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
     measure: Callable[[Regions, Micrograph], Columns] | None = None
     judge: Callable[[str, float, Any, float | None], str] | None = None
+    habits: Habits = Habits()
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False
 

@@ -26,7 +26,7 @@ PLAN = "plan.json"
 CHECKPOINT = "checkpoint.pt"
 STEPS_AN_EPOCH = 50
 WARM_UP_SHARE = 0.05
-HALO_IMAGES = 3
+HALO_IMAGES = 2
 State = dict[str, Tensor]
 
 
