@@ -16,13 +16,14 @@ from micro import measure as measures
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import Targets, Task, TaskSettings
+from micro.tasks import Habits, Targets, Task, TaskSettings
 from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 10.0
 SPECK_PX = 20
 LIGHT_PX = 128
 LIGHT_NODES = 8
+SPREAD = 1.4
 BLOCK_PX = 1024
 BAND_ROWS = 256
 
@@ -41,10 +42,12 @@ class GrainSettings(TaskSettings):
 
 
 def scaling(pixels: NDArray[np.generic]) -> Scaling:
-    """Scale by local medians, which even the light out, and by the spread of the middle 80 % around them.
+    """Scale by local medians, which even the light out, and by the mean deviation from them.
 
-    pixels: (Y, X, C). The darkest tenth is left out of the spread: one deeply etched boundary, or one scratch, would
-        otherwise hide the faint boundaries.
+    Percentiles would be the depth of the boundaries in a fine-grained image and noise in a coarse-grained one; the
+    extremes are one scratch, or one boundary etched black, beside which the faint ones vanish.
+
+    pixels: (Y, X, C).
     """
     step_y, step_x = (max(1, length_px // 1024) for length_px in pixels.shape[:2])
     sample = pixels[::step_y, ::step_x].astype(np.float32)
@@ -56,15 +59,15 @@ def scaling(pixels: NDArray[np.generic]) -> Scaling:
             part = sample[_around(y, height, nodes_y), _around(x, width, nodes_x)]
             center[:, row, column] = np.median(part, axis=(0, 1))
     light = Scaling(center, np.ones_like(center)).window((height, width), slice(0, height), slice(0, width))[0]
-    low, high = np.percentile(sample - np.moveaxis(light, 0, -1), (10, 90), axis=(0, 1))
+    deviation = np.abs(sample - np.moveaxis(light, 0, -1)).mean(axis=(0, 1))
     floor = np.abs(sample).max() / 500 or 1.0  # less than half a grey value is nothing to be stretched
-    spread = np.maximum((high - low) / 2, floor).astype(np.float32)
+    spread = np.maximum(SPREAD * deviation, floor).astype(np.float32)
     return Scaling(center, np.broadcast_to(spread[:, np.newaxis, np.newaxis], center.shape).copy())
 
 
 def _around(place: float, length_px: int, nodes: int) -> slice:
-    """Return the part of an axis nearest to one of its nodes, twice as wide as their distance."""
-    reach = max(1.0, length_px / max(nodes - 1, 1))
+    """Return the part of an axis that is nearer to this node than to others."""
+    reach = max(1.0, length_px / max(nodes - 1, 1) / 2)
     return slice(max(0, int(place - reach)), int(place + reach) + 1)
 
 
@@ -217,4 +220,5 @@ TASK = Task(
     encode=encode,
     decode=decode,
     measure=measure,
+    habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=256, batch=4, learning_rate=2e-3, ema_decay=0.995),
 )
