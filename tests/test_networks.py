@@ -1,9 +1,13 @@
 import pytest
 import torch
+from torch import nn
 
 from micro import networks
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
+from micro.networks import allocator, reach
+from micro.networks.fast import accelerate
+from micro.networks.reach import Reach, measure_reach
 
 
 def unet(encoder_name="resnet18", levels=4, in_channels=1, outputs=("inside", "depth")):
@@ -29,11 +33,10 @@ def test_a_segmenter_gives_one_map_an_output_on_the_grid_of_its_input(in_channel
     assert network(torch.zeros(2, in_channels, 64, 96)).shape == (2, 2, 64, 96)
 
 
-@pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("name", networks.CLASSIFIERS)
-def test_a_classifier_gives_one_logit_a_class(name, in_channels):
-    network = networks.build(classifier(name, in_channels)).eval()
-    assert network(torch.zeros(2, in_channels, 64, 64)).shape == (2, 3)
+def test_a_classifier_of_grey_frames_gives_one_logit_a_class(name):
+    network = networks.build(classifier(name, in_channels=1)).eval()
+    assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("spec", [unet(), classifier()], ids=["unet", "classifier"])
@@ -76,3 +79,137 @@ def test_a_segmenter_carries_no_weight_that_it_never_uses(name, levels):
     network = networks.build(unet(name, levels))
     network(torch.rand(2, 1, 64, 64)).sum().backward()
     assert all(weight.grad is not None for weight in network.parameters())
+
+
+def trained(spec, edge_px=64):
+    """A network whose batch norms hold the statistics of its inputs, as after training."""
+    torch.manual_seed(7)
+    network = networks.build(spec)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    with torch.no_grad():
+        for _ in range(2):
+            network(drawn_input(4, spec.in_channels, edge_px))
+    return network.eval()
+
+
+def drawn_input(count, channels, edge_px):
+    """Noise on flat patches: smooth places, edges and texture."""
+    patches = (
+        torch.randn(count, channels, edge_px // 16, edge_px // 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    )
+    return patches + 0.3 * torch.randn(count, channels, edge_px, edge_px)
+
+
+@pytest.mark.parametrize("levels", [3, 4, 5])
+@pytest.mark.parametrize("name", networks.SEGMENTERS)
+def test_an_accelerated_segmenter_computes_the_same_up_to_the_border(name, levels):
+    network = trained(unet(name, levels)).double()
+    tile = drawn_input(2, 1, 64)[..., :32].double()
+    with torch.inference_mode():
+        expected = network(tile)
+        assert expected.std() > 0.3
+        assert torch.allclose(accelerate(network)(tile), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", networks.CLASSIFIERS)
+def test_an_accelerated_classifier_computes_the_same(name):
+    network = trained(classifier(name, in_channels=3)).double()
+    frames = drawn_input(3, 3, 64).double()
+    with torch.inference_mode():
+        assert torch.allclose(accelerate(network)(frames), network(frames), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_in_single_precision_probabilities_are_equal_to_a_hundred_thousandth(levels):
+    network = trained(unet(levels=levels), edge_px=128)
+    tile = drawn_input(1, 1, 256)
+    with torch.inference_mode():
+        difference = accelerate(network)(tile).sigmoid() - network(tile).sigmoid()
+    assert difference.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("spec", [unet(), classifier()], ids=["unet", "classifier"])
+def test_an_accelerated_network_has_no_batch_norm_and_leaves_the_original_as_it_was(spec):
+    network = trained(spec)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fast = accelerate(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_an_accelerated_segmenter_takes_no_gradients():
+    assert not any(weight.requires_grad for weight in accelerate(networks.build(unet())).parameters())
+
+
+def test_keeping_pages_can_be_asked_for_twice():
+    assert allocator.keep_pages() is allocator.keep_pages()
+
+
+def test_elsewhere_than_on_linux_no_page_is_kept(monkeypatch):
+    monkeypatch.setattr(allocator.platform, "system", lambda: "Darwin")
+    assert allocator.keep_pages() is False
+
+
+def test_the_reach_is_the_one_that_gradients_give():
+    spec = unet(levels=3)
+    network = networks.build(spec).eval()
+    for weight in network.parameters():
+        weight.data.abs_()  # nothing cancels
+    network.encoder.maxpool = nn.AvgPool2d(3, stride=2, padding=1)  # a maximum hands its gradient to one pixel only
+    tile = torch.ones(1, 1, 256, 8, requires_grad=True)
+    above, below = [], []
+    for row in range(128, 136):
+        (gradient,) = torch.autograd.grad(network(tile)[0, :, row].sum(), tile)
+        seen = gradient.amax(dim=(0, 1, 3)).nonzero()
+        above.append(row - int(seen.min()))
+        below.append(int(seen.max()) - row)
+    assert measure_reach(spec) == Reach(max(above), max(below))
+
+
+def test_one_level_less_halves_the_reach():
+    three, four = (measure_reach(unet("mobilenet_v2", levels)) for levels in (3, 4))
+    assert three.above_px + three.below_px < (four.above_px + four.below_px) / 2
+
+
+def test_nothing_beyond_the_reach_changes_an_output_pixel():
+    spec = unet(levels=3)
+    network, far = trained(spec), measure_reach(spec)
+    tile = drawn_input(1, 1, 256)
+    changed = tile.clone()
+    row = 128
+    changed[..., : row - far.above_px, :] = 0
+    changed[..., row + far.below_px + 1 :, :] = 0
+    with torch.inference_mode():
+        difference = (network(tile) - network(changed)).abs().amax(dim=(0, 1, 3))
+    assert difference[row] < 1e-5
+    assert difference.max() > 0.01
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(reach, "KEEP_PX", 64)
+    monkeypatch.setattr(reach, "WIDEST_PX", 80)
+    monkeypatch.setattr(reach, "EDGE_PX", 64 + 2 * 80)
+
+
+def test_the_chosen_halo_leaves_no_seam_and_the_next_smaller_one_does(small_tiles):
+    spec = unet(levels=3)
+    network, image = accelerate(trained(spec)), drawn_input(1, 1, 128)
+    halo_px = reach.choose_halo(network, spec, image, tolerance=1e-3)
+    assert 0 < halo_px <= 72
+    assert halo_px % networks.stride(spec) == 0
+    assert reach.share_differing(network, spec, image, halo_px) < 1e-3
+    assert reach.share_differing(network, spec, image, halo_px - networks.stride(spec)) >= 1e-3
+
+
+def test_a_halo_of_the_whole_reach_leaves_no_difference(small_tiles):
+    spec = unet(levels=3)
+    assert reach.share_differing(accelerate(trained(spec)), spec, drawn_input(1, 1, 224), halo_px=72) == 0
+
+
+def test_a_network_that_sees_only_its_own_pixel_needs_no_halo(small_tiles):
+    assert reach.choose_halo(nn.Conv2d(1, 2, 1), unet(levels=3), torch.randn(1, 1, 64, 300)) == 0
