@@ -86,6 +86,14 @@ regions = sa.Table(
 )
 
 _EMPTY = {column.name: None for column in images.columns if column.name not in ("id", "name", "attempt", "state")}
+# Built once: SQLAlchemy needs longer to build such a statement than SQLite to run it.
+_FIND = sa.select(images.c.id, images.c.n_regions).where(images.c.name == sa.bindparam("image"))
+_FORGET = regions.delete().where(regions.c.image_id == sa.bindparam("image"))
+_REPLACE = (
+    images.update()
+    .where(images.c.id == sa.bindparam("image"))
+    .values({"attempt": images.c.attempt + 1, **{name: sa.bindparam(name) for name in ("state", *_EMPTY)}})
+)
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
 
@@ -139,6 +147,13 @@ def held(folder: Path) -> Iterator[None]:
         lock.close()
 
 
+def refuse_strangers(folder: Path) -> None:
+    """Raise RunRefused when the folder holds files that a run would overwrite, and no ledger."""
+    strangers = [name for name in (LABELS_NAME, *OUTPUTS) if (folder / name).exists()]
+    if strangers and not (folder / LEDGER_NAME).exists():
+        raise RunRefused(f"{folder}: holds {', '.join(strangers)}, and no ledger says who made that. {REMEDY}")
+
+
 def clear(folder: Path) -> None:
     """Remove the results of earlier runs, and only these; whoever calls this holds the folder."""
     path = folder / LEDGER_NAME
@@ -158,14 +173,11 @@ def clear(folder: Path) -> None:
 class Ledger:
     """The ledger of a run's folder, which the caller holds; one row an image, and one a region.
 
-    Raises RunRefused when the folder has results that another recipe, bundle or version made, or nobody knows which.
+    Raises RunRefused when the ledger is of another recipe, bundle or version, or no ledger at all.
     """
 
     def __init__(self, folder: Path, identity: Identity) -> None:
         path = folder / LEDGER_NAME
-        strangers = [name for name in (LABELS_NAME, *OUTPUTS) if (folder / name).exists()]
-        if strangers and not path.exists():
-            raise RunRefused(f"{folder}: holds {', '.join(strangers)}, and no ledger says who made that. {REMEDY}")
         self._identity = identity
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         sa.event.listen(self._engine, "connect", _prepare)
@@ -265,13 +277,11 @@ class Ledger:
 
     def _replace(self, name: str, row: dict[str, Any], found: Sequence[dict[str, Any]]) -> None:
         """Put one image's row and those of its regions in the place of what was there, in one transaction."""
-        values = {**_EMPTY, **row, "run_id": self._run_id, "attempt": images.c.attempt + 1}
         with self._engine.begin() as connection:
-            query = sa.select(images.c.id, images.c.n_regions).where(images.c.name == name)
-            image_id, earlier = connection.execute(query).one()
+            image_id, earlier = connection.execute(_FIND, {"image": name}).one()
             if earlier:
-                connection.execute(regions.delete().where(regions.c.image_id == image_id))
-            connection.execute(images.update().where(images.c.id == image_id).values(values))
+                connection.execute(_FORGET, {"image": image_id})
+            connection.execute(_REPLACE, {**_EMPTY, **row, "run_id": self._run_id, "image": image_id})
             if found:
                 connection.execute(regions.insert(), [{"image_id": image_id, **region} for region in found])
 

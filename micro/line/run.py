@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from micro import formats
 from micro.errors import MicroError, RunRefused, UnreadableImage
 from micro.formats.storage import opened
 from micro.line import labels, tables
-from micro.line.ledger import Identity, Ledger, Stored, clear, held
+from micro.line.ledger import Identity, Ledger, Stored, clear, held, refuse_strangers
 from micro.line.sources import Source
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -93,6 +93,8 @@ def run_steps(
         with _storing(out):
             if overwrite:
                 clear(out)
+            else:
+                refuse_strangers(out)
             ledger = Ledger(out, identity)
         with closing(ledger):
             run = _Run(sources, ledger, out)
@@ -253,7 +255,7 @@ def _storing(out: Path) -> Iterator[None]:
     """Say in a sentence that results cannot be stored: a full disk, a folder that went away, a broken ledger."""
     try:
         yield
-    except (OSError, SQLAlchemyError) as fault:
+    except (OSError, DBAPIError) as fault:
         reason = getattr(fault, "orig", None) or getattr(fault, "strerror", None) or fault
         raise RunRefused(
             f"{out}: results cannot be stored ({reason}). Nothing that was stored is lost: make room or give access, "
