@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from zoo import GREY, RGB, make_zoo, pil, png_of_size, tiff
 
 from micro import formats
 from micro.errors import UnreadableImage
+from micro.formats.headers import header
 
 
 @pytest.fixture(scope="module")
@@ -168,19 +170,16 @@ def test_a_name_that_is_no_valid_text_is_read_and_can_be_printed(tmp_path):
     formats.read(Path(os.fsdecode(path))).name.encode("utf-8")
 
 
-def test_a_real_image_of_400_megapixels_has_a_header_that_is_accepted():
-    from micro.formats.headers import header
-
-    data = png_of_size(20_000, 20_000)
-    padded = data[:33] + b"\x00\x06\x1a\x80IDAT"  # the header alone: the body would take seconds to draw
+def test_the_header_of_an_image_of_400_megapixels_is_believed_if_the_file_can_hold_it():
+    found = header(png_of_size(20_000, 20_000, packed=bytes(400_000)), "large.png")
+    assert (found.width_px, found.height_px) == (20_000, 20_000)
     with pytest.raises(UnreadableImage, match="cut off"):
-        header(padded, "large.png")
-    formats.headers.check_size(20_000, 20_000, "large.png")
+        header(png_of_size(20_000, 20_000, packed=bytes(300_000)), "large.png")
 
 
 def test_a_tiff_whose_packed_rows_are_nonsense_is_refused():
     whole = bytearray(tiff(GREY, compression="zlib"))
-    with tifffile.TiffFile(__import__("io").BytesIO(bytes(whole))) as tif:
+    with tifffile.TiffFile(io.BytesIO(bytes(whole))) as tif:
         start = tif.pages.first.dataoffsets[0]
     whole[start : start + 40] = bytes(40)
     with pytest.raises(UnreadableImage, match="damaged"):
@@ -188,8 +187,6 @@ def test_a_tiff_whose_packed_rows_are_nonsense_is_refused():
 
 
 def test_two_different_images_in_one_tiff_are_refused():
-    import io
-
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
         writer.write(np.zeros((40, 60), np.uint8))

@@ -54,14 +54,19 @@ def tiff(pixels: Any, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def png_of_size(width_px: int, height_px: int) -> bytes:
-    """Return a PNG whose header is correct and whose pixels are a few bytes."""
+def png_of_size(width_px: int, height_px: int, packed: bytes = b"") -> bytes:
+    """Return a PNG whose header and checksums are correct, and whose pixels are a few bytes or those given."""
 
     def block(code: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + code + body + struct.pack(">I", zlib.crc32(code + body))
 
     head = struct.pack(">IIBBBBB", width_px, height_px, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + block(b"IHDR", head) + block(b"IDAT", zlib.compress(b"\0" * 99)) + block(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + block(b"IHDR", head)
+        + block(b"IDAT", packed or zlib.compress(b"\0" * 99))
+        + block(b"IEND", b"")
+    )
 
 
 def tiff_of_size(width_px: int, height_px: int) -> bytes:
@@ -174,6 +179,9 @@ def _unreadable() -> dict[str, bytes]:
         "animated.png": pil(frames[0], "PNG", **animated),
         "stack.tif": tiff(np.stack([GREY] * 5), photometric="minisblack"),
         "stack.ome.tif": tiff(np.stack([GREY] * 4), ome=True, metadata={"axes": "ZYX"}),
+        "two values.tif": tiff(
+            RGB[..., :2], photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"]
+        ),
         "channels.ome.tif": tiff(np.stack([GREY] * 5), ome=True, metadata={"axes": "CYX"}),
         "bomb.png": png_of_size(60_000, 60_000),
         "bomb.tif": tiff_of_size(60_000, 60_000),

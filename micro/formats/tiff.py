@@ -75,11 +75,11 @@ def plane(file: BinaryIO, name: str) -> Plane:
         page = series.keyframe
         _check_tags(tif, page, name)
         check_size(page.imagewidth, page.imagelength, name)
-        order = _axis_order(series, name)
         photometric, bits = int(page.photometric), _bits(page)
         if photometric in COLOURS or (photometric == YCBCR and int(page.compression) not in JPEG_LIKE):
             what = COLOURS.get(photometric, "YCbCr")
             raise UnreadableImage(f"{name}: a TIFF in {what}. Save it as grey or RGB, best from the original.")
+        order = _axis_order(series, name)
         _check_segments(tif, series, name)
         stored = series.asarray().reshape([size for size in series.shape if size > 1] or [1])
         stored = stored.reshape([size for size, _ in order]).transpose(np.argsort([rank for _, rank in order]))
@@ -150,7 +150,10 @@ def _axis_order(series: "TiffPageSeries", name: str) -> list[tuple[int, int]]:
     channels, samples = sizes.get("C", 1), sizes.get("S", 1)
     if channels > 1 and (channels != 3 or samples > 1):
         raise many_planes(name, f"{channels} channels")
-    if samples > 4:
+    in_colour = int(series.keyframe.photometric) in (RGB, YCBCR)
+    has_alpha = any(int(extra) in (1, 2) for extra in series.keyframe.extrasamples)
+    # three values without a word on what they are can only be meant as colours; two or four can be anything
+    if samples > 1 and samples not in ((3, 4) if in_colour else (2, 3) if has_alpha else (3,)):
         raise many_planes(name, f"{samples} values a pixel")
     if not {"Y", "X"} <= sizes.keys() or any(one is None for one in series.pages):
         raise truncated(name)
