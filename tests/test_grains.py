@@ -1,10 +1,11 @@
+import tracemalloc
 from functools import cache
 
 import cv2
 import numpy as np
 import pytest
 
-from micro import tasks
+from micro import measure, tasks
 from micro.micrograph import Micrograph
 from micro.score import regions as score
 from micro.tasks import grains
@@ -85,6 +86,17 @@ def test_small_blocks_give_exactly_what_one_block_gives(monkeypatch, blur_px):
     parts = grains.decode(maps, SETTINGS)
     np.testing.assert_array_equal(parts.labels, whole.labels)
     np.testing.assert_array_equal(parts.scores, whole.scores)
+
+
+def test_decode_needs_no_more_than_sixteen_bytes_a_pixel_beside_the_maps(monkeypatch):
+    monkeypatch.setattr(grains, "BLOCK_PX", 128)  # what blocks and bands need is constant, and small in a large image
+    monkeypatch.setattr(measure, "BAND_PX", 1 << 14)
+    maps = np.tile(maps_of(cells()), (1, 5, 3))
+    tracemalloc.start()
+    grains.decode(maps, SETTINGS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / maps[0].size < 16
 
 
 def test_grains_are_numbered_in_the_order_one_meets_them():

@@ -99,7 +99,7 @@ def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
     """
     height = cv2.addWeighted(maps[0], 0.5, maps[1], 0.5, 0).astype(np.uint8, copy=False)
     labels = _grown(_seeds(height, settings), height, settings.reach_px)
-    small = np.bincount(labels.ravel()) < settings.min_area_px
+    small = _areas_px(labels) < settings.min_area_px
     small[0] = False
     if small.any():
         for band in _bands(labels):
@@ -146,6 +146,7 @@ def _seeds(height: NDArray[np.uint8], settings: GrainSettings) -> NDArray[np.int
         for band, part in zip(_bands(hills), _bands(parts), strict=True):
             name = becomes[part]
             np.copyto(band, name, where=name > 0)
+        del parts  # before the next level's are made: it is the size of the image
     return hills
 
 
@@ -203,6 +204,15 @@ def _number(labels: NDArray[np.int32]) -> int:
     for band in _bands(labels):
         band[...] = number[band]
     return len(present)
+
+
+def _areas_px(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the area of each label of (Y, X), background first."""
+    count = int(labels.max(initial=0)) + 1
+    areas_px = np.zeros(count, np.int64)
+    for band in _bands(labels):
+        areas_px += np.bincount(band.ravel(), minlength=count)
+    return areas_px
 
 
 def _bands(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
