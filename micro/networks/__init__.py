@@ -11,7 +11,15 @@ from micro.errors import BadSetting
 SEGMENTERS = ("resnet18", "resnet34", "mobilenet_v2")
 """Encoders of a U-Net. Each has a finite reach, so that a tile with its halo answers as the whole image does."""
 
-CLASSIFIERS = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet34")
+CLASSIFIERS = (
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "resnet18",
+    "resnet34",
+)
 """Networks that name a whole frame."""
 
 LEVELS = range(3, 6)
