@@ -115,7 +115,7 @@ class Field:
             self.crystal_at(self.rng.lognormal(2.6, 0.7), self.thick_layers())
         for _ in range(self.rng.poisson(3 * crowd * share)):
             self.nest(self.rng.lognormal(3.1, 0.4))
-        for _ in range(1 + self.rng.poisson(5 * share)):
+        for _ in range(1 + self.rng.poisson(8 * share)):
             self.thin_flake(self.rng.lognormal(3.1, 0.5))
         for _ in range(self.rng.poisson(60 * crowd * share)):
             layers = self.thin_layers() if self.rng.random() < 0.3 else self.thick_layers()

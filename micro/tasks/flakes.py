@@ -18,6 +18,7 @@ from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
+BLOCK_PX = 1024
 
 
 class FlakeSettings(TaskSettings):
@@ -55,6 +56,7 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
     core = ((depth > core_level) & (inside > inside_level)).view(np.uint8)
     _, labels = cv2.connectedComponents(core, connectivity=4, ltype=cv2.CV_32S)
     _grow(labels, inside, inside_level)
+    np.abs(labels, out=labels)
     area_px, inside_sum = _sums(labels, inside)
     score = inside_sum / (255 * np.maximum(area_px, 1))
     keep = (area_px >= settings.min_area_px) & (score >= settings.min_score)
@@ -66,18 +68,21 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
 
 
 def _grow(labels: NDArray[np.int32], inside: NDArray[np.uint8], level: int) -> None:
-    """Let cores grow in place to the outline, as far as the depth target says they may have to."""
+    """Let cores grow in place to the outline, as far as the depth target says they may have to.
+
+    Grown pixels are written as negative labels, so that the next block still tells them from cores.
+    """
     steps = DEPTH_PX + 2
-    cores = labels.copy()
     cross, square = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8)
-    for tile in blocks(labels.shape, Tiling(size_px=1024, halo_px=16, stride_px=16)):
-        grown = cores[tile.read].astype(np.float64)  # exact for every label, and cv2 dilates it
-        free = (inside[tile.read] > level) & (grown == 0)
+    for tile in blocks(labels.shape, Tiling(size_px=BLOCK_PX, halo_px=16, stride_px=16)):
+        cores = labels[tile.read].clip(0).astype(np.float64)  # exact for every label, and cv2 dilates it
+        free = (inside[tile.read] > level) & (cores == 0)
         if not free.any():
             continue
+        grown = cores
         for step in range(steps):
             grown = np.where(free & (grown == 0), cv2.dilate(grown, square if step % 2 else cross), grown)
-        labels[tile.write] = grown[tile.keep]
+        labels[tile.write] = np.where(cores > 0, cores, -grown)[tile.keep]
 
 
 def _sums(labels: NDArray[np.int32], inside: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
