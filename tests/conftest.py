@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# a busy machine is no fault of the code, and a default run is short
+settings.register_profile("micro", deadline=None, max_examples=50)
+settings.load_profile("micro")
 
 
 @pytest.fixture(scope="session")

@@ -350,6 +350,7 @@ def test_each_24_bit_colour_is_a_number_of_its_own(tmp_path, kind, alpha):
         ("scores.tif", tiff(np.full((4, 4), 0.5, np.float32))),
         ("negative.tif", tiff(np.full((4, 4), -1, np.int32))),
         ("huge.tif", tiff(np.full((4, 4), 2**31, np.uint32))),
+        ("complex.tif", tiff(np.full((4, 4), 1j, np.complex64))),
         ("nan.tif", tiff(np.full((4, 4), np.nan, np.float32))),
         ("lossy.jpg", pil(GREY, "JPEG")),
         ("deep.tif", tiff(RGB.astype(np.uint16), photometric="rgb")),

@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from small_bundles import SMALL_CLASSIFIER, make_bundle
+from zoo import make_zoo
 
 from micro import formats
-from micro.engine import Item, Quarantined
+from micro.engine import Engine, Item, Quarantined
 from micro.errors import MicroError, RunRefused
 from micro.line import run as run_module
 from micro.line.run import RunSummary, run_steps
@@ -189,6 +191,18 @@ def test_bad_images_are_quarantined_with_a_reason_and_the_others_are_done(tmp_pa
     assert table["good.png"]["state"] == "done"
 
 
+def test_with_a_real_network_every_file_of_the_zoo_has_the_end_it_should_have(tmp_path: Path) -> None:
+    (tmp_path / "zoo").mkdir()
+    zoo = make_zoo(tmp_path / "zoo")
+    engine = Engine(make_bundle(tmp_path / "toy", SMALL_CLASSIFIER, "defects"), device="cpu")
+    summary = drained(run_steps(find([str(tmp_path / "zoo")]), engine, RECIPE, tmp_path / "out"))
+    table = rows(tmp_path / "out" / "images.csv")
+    ends = {"done": "ok", "quarantined": "bad"}
+    assert {row["image"]: ends[row["state"]] for row in table} == zoo
+    assert all(bool(row["error"]) == (row["state"] == "quarantined") for row in table)
+    assert summary.images == len(table) == len(zoo)
+
+
 def test_a_decoder_that_fails_in_its_own_way_quarantines_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +314,7 @@ for step in run_steps(find([{str(folder)!r}]), Toy(), RECIPE, Path({str(tmp_path
         while int(process.stdout.readline()) < 20:
             pass
         process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "out" / "run.json").exists()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "running"
     engine = Toy()
     summary = run(folder, tmp_path / "out", engine)
     assert (summary.done, summary.unchanged + len(engine.read)) == (60, 60)

@@ -77,6 +77,15 @@ def tiff_of_size(width_px: int, height_px: int) -> bytes:
     return struct.pack("<2sHI8x", b"II", 42, 16) + struct.pack("<H", len(tags)) + body + struct.pack("<I", 0)
 
 
+def tiff_in_a_circle() -> bytes:
+    """Return a good TIFF but for its page naming itself as the next page."""
+    data = bytearray(tiff(GREY, metadata=None))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, start)
+    struct.pack_into("<I", data, start + 2 + 12 * tags, start)
+    return bytes(data)
+
+
 def jpeg_of_size(width_px: int, height_px: int) -> bytes:
     """Return a JPEG whose header claims another size than it has."""
     data = bytearray(pil(GREY, "JPEG"))
@@ -183,6 +192,7 @@ def _unreadable() -> dict[str, bytes]:
             RGB[..., :2], photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"]
         ),
         "channels.ome.tif": tiff(np.stack([GREY] * 5), ome=True, metadata={"axes": "CYX"}),
+        "circle.tif": tiff_in_a_circle(),
         "bomb.png": png_of_size(60_000, 60_000),
         "bomb.tif": tiff_of_size(60_000, 60_000),
         "bomb.jpg": jpeg_of_size(60_000, 60_000),

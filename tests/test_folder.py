@@ -1,0 +1,105 @@
+import cv2
+import numpy as np
+import pytest
+
+from micro import folder
+from micro.errors import BadFolder
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def noise(seed, shape=(32, 32)):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def test_images_are_paired_with_masks_of_their_stem(tmp_path):
+    labels = np.zeros((32, 32), np.uint16)
+    labels[4:9, 4:9] = 300
+    for seed, name in enumerate("ab"):
+        write(tmp_path / "images" / f"{name}.png", noise(seed))
+        write(tmp_path / "masks" / f"{name}.png", labels)
+    read = folder.read(tmp_path)
+    assert [item.image.name for item in read.images] == ["a.png", "b.png"]
+    assert read.images[0].labels.max() == 300
+    assert read.classes == ()
+    assert "2 annotated images" in read.describe()
+
+
+def test_all_problems_are_listed_at_once(tmp_path):
+    write(tmp_path / "images" / "lonely.png", noise(0))
+    write(tmp_path / "images" / "small.png", noise(1))
+    write(tmp_path / "images" / "broken.png", noise(2))
+    write(tmp_path / "masks" / "orphan.png", noise(3))
+    write(tmp_path / "masks" / "small.png", noise(4, (16, 16)))
+    write(tmp_path / "masks" / "broken.png", noise(5))
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(BadFolder) as fault:
+        folder.read(tmp_path)
+    message = str(fault.value)
+    assert "4 problems" in message
+    for name in ("lonely.png: no mask", "orphan.png: no image", "16 x 16 px", "broken.png"):
+        assert name in message
+
+
+def test_folders_are_classes(tmp_path):
+    for seed in range(4):
+        write(tmp_path / ("crack" if seed % 2 else "clean") / f"{seed}.png", noise(seed))
+    read = folder.read(tmp_path)
+    assert read.classes == ("clean", "crack")
+    assert [item.class_name for item in read.images] == ["clean", "clean", "crack", "crack"]
+
+
+def test_copies_of_an_image_share_a_group_and_are_remarked(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write(tmp_path / "crack" / f"{name}.png", noise(seed))
+    write(tmp_path / "clean" / "d.png", noise(3))
+    read = folder.read(tmp_path)
+    groups = {item.image.name: item.group for item in read.images}
+    assert groups["crack/a.png"] == groups["crack/b.png"] != groups["crack/c.png"]
+    assert any("crack/a.png, crack/b.png" in remark for remark in read.remarks)
+
+
+def test_equal_pixels_in_two_classes_are_a_problem(tmp_path):
+    write(tmp_path / "crack" / "a.png", noise(1))
+    write(tmp_path / "clean" / "b.png", noise(1))
+    with pytest.raises(BadFolder, match="equal pixels, different annotations"):
+        folder.read(tmp_path)
+
+
+def test_where_the_file_type_tells_the_class_all_images_are_encoded_alike(tmp_path):
+    for seed in range(3):
+        write(tmp_path / "crack" / f"{seed}.jpg", noise(seed))
+        write(tmp_path / "clean" / f"{seed}.png", noise(seed + 10))
+    read = folder.read(tmp_path)
+    assert any("re-encoded alike" in remark for remark in read.remarks)
+    kept = {item.image.name: item.image.pixels[..., 0] for item in read.images}
+    assert not np.array_equal(kept["clean/0.png"], noise(10)), "a lossless file keeps no privilege"
+
+
+def test_where_every_class_has_lossless_files_nothing_is_changed(tmp_path):
+    for seed in range(2):
+        write(tmp_path / "crack" / f"{seed}.png", noise(seed))
+        write(tmp_path / "clean" / f"{seed}.png", noise(seed + 10))
+    read = folder.read(tmp_path)
+    assert np.array_equal(read.images[0].image.pixels[..., 0], noise(10))
+
+
+@pytest.mark.parametrize("prepare", [lambda root: None, lambda root: (root / "notes.txt").write_text("x")])
+def test_a_folder_without_annotations_says_what_it_should_hold(tmp_path, prepare):
+    prepare(tmp_path)
+    with pytest.raises(BadFolder, match="nothing annotated"):
+        folder.read(tmp_path)
+
+
+def test_one_class_alone_cannot_be_learned(tmp_path):
+    write(tmp_path / "crack" / "a.png", noise(1))
+    with pytest.raises(BadFolder, match="only one class"):
+        folder.read(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(BadFolder, match="no such folder"):
+        folder.read(tmp_path / "none")

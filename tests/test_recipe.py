@@ -1,0 +1,25 @@
+import pytest
+
+from micro.errors import BadSetting
+from micro.recipe import Recipe
+
+
+def test_a_recipe_comes_back_from_yaml_as_it_was(tmp_path):
+    recipe = Recipe(
+        model="grains-iron", pixel_size_um=0.25, settings={"min_area_px": 40, "twins": "keep"}, review_below=0.8
+    )
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("text", ["model: x\ncolour: red\n", "- 1\n", "model: [", "", "model: x\npixel_size_um: -1\n"])
+def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(BadSetting, match=r"mine\.yaml"):
+        Recipe.load(path)
+
+
+def test_a_missing_recipe_is_refused(tmp_path):
+    with pytest.raises(BadSetting, match="not a recipe"):
+        Recipe.load(tmp_path / "none.yaml")
