@@ -81,10 +81,11 @@ def _numbered(stored: NDArray[Any], name: str) -> NDArray[np.int32]:
             labels <<= 8
             labels |= stored[..., channel]
         return labels
-    if stored.dtype.kind not in "biu" and not (stored == np.floor(stored)).all():
+    kind = stored.dtype.kind
+    if kind not in "biuf" or (kind == "f" and not (stored == np.floor(stored)).all()):
         raise UnreadableImage(
             f"{name}: labels are whole numbers, and some of these are not. Save the mask, not scores."
         )
-    if stored.dtype.kind != "b" and (stored.min() < 0 or stored.max() > np.iinfo(np.int32).max):
+    if kind != "b" and (stored.min() < 0 or stored.max() > np.iinfo(np.int32).max):
         raise UnreadableImage(f"{name}: labels are from 0 to 2147483647, and some of these are not. Number them anew.")
     return stored.astype(np.int32)

@@ -71,6 +71,7 @@ def micrograph(file: BinaryIO, name: str) -> Micrograph:
 def plane(file: BinaryIO, name: str) -> Plane:
     """Return the one plane of a TIFF; raise UnreadableImage if it has none, several, or a broken one."""
     with _opened(file, name) as tif:
+        _check_chain(tif, name)
         series, notes = _main_series(tif, name)
         page = series.keyframe
         _check_tags(tif, page, name)
@@ -113,6 +114,22 @@ def _opened(file: BinaryIO, name: str) -> Iterator["TiffFile"]:
         raise truncated(name) from error
     except Exception as error:  # tifffile and its codecs raise what they please on damaged files
         raise damaged(name, str(error) or type(error).__name__) from error
+
+
+def _check_chain(tif: "TiffFile", name: str) -> None:
+    """Raise UnreadableImage if the list of pages runs in a circle (tifffile never ends there) or out of the file."""
+    file, layout, seen = tif.filehandle, tif.tiff, set[int]()
+    offset = tif.pages.first.offset
+    while offset:
+        if offset in seen:
+            raise damaged(name, "its list of pages runs in a circle")
+        seen.add(offset)
+        file.seek(offset)
+        (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+        file.seek(offset + layout.tagnosize + count * layout.tagsize)
+        (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    if len(tif.pages.first.subifds or ()) > 64:
+        raise damaged(name, "more reduced copies than an image can have")
 
 
 def _main_series(tif: "TiffFile", name: str) -> tuple["TiffPageSeries", tuple[str, ...]]:
