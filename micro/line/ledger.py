@@ -112,7 +112,7 @@ class Identity:
         return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """What the ledger holds of one image: its state, the hash of its bytes, the verdict and the label file, if any."""
 
@@ -260,12 +260,12 @@ class Ledger:
         return self._batches(query, count)
 
     def columns(self) -> dict[str, str]:
-        """Return the measured columns of all regions in the order in which they first appear, each with its kind."""
+        """Return the measured columns of all regions in the order of the image that has most, each with its kind."""
         query = sa.select(images.c.columns).where(images.c.columns.is_not(None)).group_by(images.c.columns)
         with self._engine.connect() as connection:
             heads = connection.scalars(query.order_by(sa.func.min(images.c.name))).all()
         kinds: dict[str, str] = {}
-        for name, kind in (column for head in heads for column in head):
+        for name, kind in (column for head in sorted(heads, key=len, reverse=True) for column in head):
             kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kind, kinds[name])
         return kinds
 

@@ -97,21 +97,24 @@ def run_steps(
                 refuse_strangers(out)
             ledger = Ledger(out, identity)
         with closing(ledger):
-            run = _Run(sources, ledger, out)
+            run = _Run(sources, engine, identity, ledger, out)
+            run.record("running")
             try:
-                yield from run.steps(engine)
+                yield from run.steps()
             except (GeneratorExit, KeyboardInterrupt):
-                run.publish(engine, identity, "interrupted")
+                run.publish("interrupted")
                 raise
-            run.publish(engine, identity, "finished")
+            run.publish("finished")
             return run.summary()
 
 
 class _Run:
     """One way through the sources, and the counts on that way."""
 
-    def __init__(self, sources: Sequence[Source], ledger: Ledger, out: Path) -> None:
-        self.began = datetime.now(UTC)
+    def __init__(self, sources: Sequence[Source], engine: Judge, identity: Identity, ledger: Ledger, out: Path) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._sources = sources
         self._ledger = ledger
@@ -121,7 +124,7 @@ class _Run:
         # Hashes of images that were read and are not stored yet; filled by the threads that read.
         self._hashes: dict[str, str] = {}
 
-    def steps(self, engine: Judge) -> Generator[Progress, None, None]:
+    def steps(self) -> Generator[Progress, None, None]:
         with _storing(self._out):
             self._ledger.enqueue(source.name for source in self._sources)
             stored = self._ledger.stored()
@@ -134,7 +137,7 @@ class _Run:
                 yield self._progress(f"{source.name}: unchanged")
             else:
                 todo.append(source)
-        results = engine.stream(self._items(todo))
+        results = self._engine.stream(self._items(todo))
         try:
             for result in results:
                 with _storing(self._out):
@@ -148,16 +151,29 @@ class _Run:
                 results.close()  # ends the engine's threads now, not when the traceback of a Ctrl-C is forgotten
         assert self._counts["done"] + self._counts["quarantined"] == len(self._sources), "one result for each image"
 
-    def publish(self, engine: Judge, identity: Identity, state: str) -> None:
-        """Write the tables and run.json from what the ledger holds."""
+    def publish(self, state: str) -> None:
+        """Write the tables of what the ledger holds, then the record."""
         with _storing(self._out):
             tables.export(self._ledger, self._out)
-            facts = _record(engine, identity) | {"state": state, "started": self.began.isoformat(timespec="seconds")}
-            facts["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-            counts = asdict(self.summary())
-            del counts["failures"]
-            facts["seconds"] = round(counts.pop("seconds"), 3)
-            facts["counts"] = counts
+        self.record(state)
+
+    def record(self, state: str) -> None:
+        """Write run.json; a run that was killed leaves the state "running" there, and tables older than the ledger."""
+        counts = asdict(self.summary())
+        del counts["failures"]
+        times = {
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": None if state == "running" else datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(counts.pop("seconds"), 3),
+        }
+        facts = {
+            "state": state,
+            **_asked(self._identity),
+            "device": str(self._engine.device),
+            **times,
+            "counts": counts,
+        }
+        with _storing(self._out):
             draft = self._out / ".run.json.part"
             draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
             draft.replace(self._out / "run.json")
@@ -263,8 +279,8 @@ def _storing(out: Path) -> Iterator[None]:
         ) from fault
 
 
-def _record(engine: Judge, identity: Identity) -> dict[str, Any]:
-    """Return what was asked, who answers and on what."""
+def _asked(identity: Identity) -> dict[str, Any]:
+    """Return what was asked and who answers."""
     return {
         "recipe": identity.recipe.model_dump(mode="json"),
         "bundle": {
@@ -274,7 +290,6 @@ def _record(engine: Judge, identity: Identity) -> dict[str, Any]:
         },
         "fingerprint": identity.fingerprint,
         "versions": {"micro": identity.micro_version, "python": platform.python_version(), **_library_versions()},
-        "device": str(engine.device),
     }
 
 

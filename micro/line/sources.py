@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 OFFERED = "A source is an image file, a folder, a pattern such as 'day1/*.png', or a .txt file with one path a line."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One image of a run.
 
@@ -31,7 +31,7 @@ class Source:
     path: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Sighting:
     """A file, and the folder it was looked for in; both absolute and without `..`."""
 
