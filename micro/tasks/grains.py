@@ -31,10 +31,12 @@ BAND_ROWS = 256
 class GrainSettings(TaskSettings):
     """What a user may change in how grains are told apart."""
 
-    min_area_px: int = Field(default=30, ge=1, le=1_000_000, description="smaller grains are given to their neighbours")
-    seed_above: float = Field(default=0.5, ge=0.05, le=0.95, description="height, 0 to 1, above which a grain begins")
+    min_area_px: int = Field(
+        default=SPECK_PX, ge=1, le=1_000_000, description="smaller grains are given to their neighbours"
+    )
+    seed_above: float = Field(default=0.4, ge=0.05, le=0.95, description="height, 0 to 1, above which a grain begins")
     split_rise: float = Field(
-        default=0.15, ge=0.02, le=0.9, description="two parts of a grain that rise this far above their neck are two"
+        default=0.2, ge=0.02, le=0.9, description="two parts of a grain that rise this far above their neck are two"
     )
     reach_px: int = Field(
         default=24, ge=2, le=256, description="pixels farther than this from any grain belong to none"
@@ -119,23 +121,21 @@ def _seeds(height: NDArray[np.uint8], settings: GrainSettings) -> NDArray[np.int
     """Return one label a hill: (Y, X) int32, 0 between them.
 
     Level by level from the top, a connected part with one hill in it becomes that hill; one with several leaves them
-    apart; one with none is a new hill if it rises far enough, or if it is as low as grains begin.
+    apart; one with none is a new hill if it rises far enough, half as far at the level where grains begin.
     """
-    levels = 255 * np.arange(settings.seed_above, 1, settings.split_rise / 2)
     rise = 255 * settings.split_rise
+    base = 255 * settings.seed_above
+    levels = np.arange(base, max(255 - rise, base) + 1e-6, rise / 2)
     hills = np.zeros(height.shape, np.int32)
     summits = np.zeros(0, np.intp)  # one pixel of each hill; hill i + 1 has summits[i]
     for level in reversed(levels):
-        base = level == levels[0]
-        if level + rise > 255 and not base:
-            continue
         count, parts = cv2.connectedComponents((height > level).view(np.uint8), connectivity=4)
         held = parts.ravel()[summits]
         hills_held = np.bincount(held, minlength=count)
         becomes = np.zeros(count, np.int32)
         becomes[held] = np.arange(1, len(summits) + 1)
         becomes[hills_held > 1] = 0
-        high = height > (level if base else level + rise)
+        high = height >= round(level + (rise / 2 if level == base else rise))
         high[:, 1:] &= ~high[:, :-1]  # the first pixel of each run is enough
         firsts = np.flatnonzero(high)
         found = np.zeros(count, np.intp)
