@@ -129,6 +129,18 @@ def test_an_image_without_grains_has_no_regions():
     assert all(len(column) == 0 for column in grains.measure(found, Micrograph(np.zeros((40, 50), np.uint8))).values())
 
 
+@pytest.mark.parametrize("shape_px", [(1, 1), (1, 300), (5, 2)])
+def test_an_image_of_a_few_pixels_is_decoded(shape_px):
+    found = grains.decode(np.full((2, *shape_px), 255, np.uint8), grains.GrainSettings(min_area_px=1))
+    assert (found.labels == 1).all()
+
+
+def test_a_window_of_larger_maps_is_decoded_like_a_copy_of_it():
+    window = maps_of(cells())[:, 20:200, 30:250]
+    window.flags.writeable = False
+    np.testing.assert_array_equal(grains.decode(window, SETTINGS).labels, grains.decode(window.copy(), SETTINGS).labels)
+
+
 def test_a_surer_grain_has_a_higher_score():
     maps = maps_of(cells())
     sure, unsure = grains.decode(maps, SETTINGS).scores, grains.decode(maps // 4 * 3, SETTINGS).scores
