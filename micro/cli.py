@@ -200,6 +200,7 @@ def score(
     folder: Path,
     *,
     model: str,
+    held_out: bool = False,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     device: str = "auto",
 ) -> int:
@@ -211,24 +212,28 @@ def score(
         images/ with masks/ beside it, or one folder a class.
     model
         Name of an installed bundle, or the folder of one.
+    held_out
+        Only the images, or parts of images, that the bundle's own training held out of this folder.
     json_file
         File for the figures with their intervals.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
+    from micro import bundle
     from micro import folder as folders
 
     annotated = folders.read(folder)
     out.print(annotated.describe())
     from micro import trial
     from micro.engine import Engine
+    from micro.training import held_out_images
 
-    result = trial.run(
-        Engine.load(model, device), annotated.images, f"{annotated.root.name}, all {len(annotated.images)} images"
-    )
+    images = held_out_images(bundle.load(model), annotated) if held_out else annotated.images
+    result = trial.run(Engine.load(model, device), images)
     out.print(result.describe())
     if json_file is not None:
-        figures = [row.model_dump() for row in result.measured()]
+        on = f"{annotated.root.name}, {'held out' if held_out else 'all'} {len(images)} images"
+        figures = [row.model_dump() for row in result.measured(on)]
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return DONE
 

@@ -108,5 +108,5 @@ def resize(image: NDArray[np.generic], shape_px: tuple[int, int]) -> NDArray[np.
     if image.shape[:2] == shape_px:
         return image
     shrinks = shape_px[0] * shape_px[1] < image.shape[0] * image.shape[1]
-    resized = cv2.resize(image, shape_px[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(np.asarray(image), shape_px[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.reshape(*shape_px, image.shape[2])

@@ -43,19 +43,18 @@ class Trial:
     truth: (N,) index of the true class; probabilities: (N, K).
     """
 
-    on: str
     regions: tuple[RegionTrial, ...] = ()
     class_names: tuple[str, ...] = ()
     truth: NDArray[np.int64] | None = None
     probabilities: NDArray[np.float64] | None = None
 
-    def measured(self) -> tuple[Measured, ...]:
-        """Return the figures that a card carries, each with its 95 % interval."""
+    def measured(self, on: str) -> tuple[Measured, ...]:
+        """Return the figures that a card carries, each with its 95 % interval; on: what the images are, in words."""
         if self.regions:
-            return tuple(_figure(what, value, self.on) for what, value in _region_figures(self.regions))
+            return tuple(_figure(what, value, on) for what, value in _region_figures(self.regions))
         score = self.class_score()
         figures = (("accuracy", score.accuracy), ("macro-F1", score.macro_f1))
-        return tuple(_figure(what, value, self.on) for what, value in figures)
+        return tuple(_figure(what, value, on) for what, value in figures)
 
     def class_score(self) -> classes.ClassScore:
         """Return the score of the named frames."""
@@ -78,16 +77,16 @@ class Trial:
         return "\n".join(lines)
 
 
-def run(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
+def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
     """Predict annotated images and compare.
 
     True regions smaller than the smallest one that the bundle reports (its min_area_px) are not counted.
-    on: what these images are, for the card. Raises BadFolder when the bundle answers another kind of question.
+    Raises BadFolder when the bundle answers another kind of question.
     """
     if not items:
         raise BadFolder("There is no annotated image to score.")
     if items[0].labels is None:
-        return _class_trial(engine, items, on)
+        return _class_trial(engine, items)
     if engine.task.decode is None:
         raise BadFolder(f"{engine.card.name} names whole frames, and these images are annotated with masks.")
     smallest = int(getattr(engine.settings, "min_area_px", 1))
@@ -105,14 +104,13 @@ def run(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
                 variation=regions.variation_of_information(cells),
             )
         )
-    return Trial(on, tuple(rows))
+    return Trial(tuple(rows))
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
     """Return the trials of the folds of one cross-validation as one."""
     assert all(trial.truth is not None for trial in trials)
     return Trial(
-        on=trials[0].on,
         class_names=trials[0].class_names,
         truth=np.concatenate([trial.truth for trial in trials if trial.truth is not None]),
         probabilities=np.concatenate([trial.probabilities for trial in trials if trial.probabilities is not None]),
@@ -158,7 +156,7 @@ def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
     return ", ".join(agreed)
 
 
-def _class_trial(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
+def _class_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
     if engine.card.classifier is None:
         raise BadFolder(f"{engine.card.name} finds regions, and these images are sorted into classes.")
     names = engine.card.classifier.outputs
@@ -169,7 +167,6 @@ def _class_trial(engine: Engine, items: Sequence[Annotated], on: str) -> Trial:
         )
     answers = [engine.predict(item.image).class_scores for item in items]
     return Trial(
-        on=on,
         class_names=names,
         truth=np.array([names.index(item.class_name or "") for item in items]),
         probabilities=np.array([[scores[name] for name in names] for scores in answers]),

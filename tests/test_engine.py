@@ -235,8 +235,20 @@ def test_a_stream_reads_no_further_than_its_budget_ahead_of_the_caller(classifie
     results.close()
 
 
-def test_a_fault_of_ours_in_a_worker_is_raised_where_the_stream_is_read(classifier, monkeypatch):
+def test_a_fault_of_ours_sets_its_image_apart_with_a_reason_and_the_others_are_done(classifier, monkeypatch):
     engine = Engine(classifier, device="cpu")
-    monkeypatch.setattr(engine, "_class_scores", lambda jobs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        list(engine.stream([Item("a", lambda: picture(64, 64))]))
+    prepare = engine._prepare
+    monkeypatch.setattr(engine, "_prepare", lambda image: prepare(image) if image.name != "3.png" else 1 / 0)
+    images = [picture(64, 64, number) for number in range(6)]
+    results = list(engine.stream(Item(image.name, (lambda image=image: image)) for image in images))
+    assert [isinstance(result, Quarantined) for result in results] == [number == 3 for number in range(6)]
+    assert "ZeroDivisionError" in results[3].reason
+
+
+def test_what_goes_wrong_between_images_is_raised_where_the_stream_is_read(classifier):
+    def items():
+        yield Item("a", lambda: picture(64, 64))
+        raise OSError("the list of images went away")
+
+    with pytest.raises(OSError, match="went away"):
+        list(Engine(classifier, device="cpu").stream(items()))

@@ -1,5 +1,6 @@
 """Many images at once: read ahead, judged in groups, handed back in their order, in bounded memory."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,8 @@ from typing import NamedTuple
 from micro.errors import MicroError
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
+
+log = logging.getLogger(__name__)
 
 # Values of pixels that may be in hand (read, in work, or waiting to be taken) before reading pauses. Each worker may
 # overdraw it by one image, so that an image larger than the budget is possible at all.
@@ -74,7 +77,7 @@ class _Read(NamedTuple):
 def stream(items: Iterable[Item], judge: Judge, lanes: Lanes, prepare_thread: Callable[[], None]) -> Iterator[Result]:
     """Yield one result an item, in order. Closing the iterator stops the workers after the group in hand.
 
-    judge: gets up to lanes.group images, answers for each; its MicroError quarantines the image that caused it.
+    judge: gets up to lanes.group images, answers for each; an exception quarantines the image that caused it.
     prepare_thread: called once in each worker thread.
     """
     with ThreadPoolExecutor(max(1, lanes.read_ahead), "micro-read") as pool:
@@ -145,8 +148,15 @@ def _take(shared: _Shared, most: int) -> list[_Read]:
 def _read(item: Item) -> Micrograph | Quarantined:
     try:
         return item.read()
-    except MicroError as fault:
-        return Quarantined(item.name, str(fault))
+    except Exception as fault:  # a decoder's own fault is that file's, not the run's
+        return Quarantined(item.name, _reason(item.name, fault))
+
+
+def _reason(name: str, fault: Exception) -> str:
+    if isinstance(fault, MicroError):
+        return str(fault)
+    log.error("%s", name, exc_info=fault)
+    return f"{name}: a fault inside micro ({type(fault).__name__}: {fault}). Please report it with this image."
 
 
 def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result, int]]:
@@ -161,10 +171,10 @@ def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result
     try:
         answers = judge([image for _, image in images]) if images else []
         results |= {read.number: (answer, read.values) for (read, _), answer in zip(images, answers, strict=True)}
-    except MicroError as fault:
+    except Exception as fault:  # whatever one image brings about, the others are judged
         if len(images) == 1:
             read = images[0][0]
-            results[read.number] = Quarantined(read.name, str(fault)), read.values
+            results[read.number] = Quarantined(read.name, _reason(read.name, fault)), read.values
         else:
             for read, _ in images:
                 results |= _judge_group([read], judge)

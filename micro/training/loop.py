@@ -1,9 +1,10 @@
 """Steps of training as a generator that can be interrupted, and the bundle that comes out."""
 
 import math
+import shutil
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,20 +13,23 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import networks, tasks, trial
+from micro.card import Measured
 from micro.engine import Engine
 from micro.errors import BadSetting
-from micro.folder import AnnotatedFolder
+from micro.folder import AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.training.making import Making, card_of, keep_readme
-from micro.training.plan import TrainingPlan
+from micro.training.plan import PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
 from micro.training.sides import fold_sides, sides
 
-PLAN = "plan.json"
 CHECKPOINT = "checkpoint.pt"
 STEPS_AN_EPOCH = 50
 WARM_UP_SHARE = 0.05
+# A classifier is also tried on frames compressed like this: one that reads file types instead of defects fails there.
+ROUGH_QUALITY = 75
+ROUGH = f"the same frames re-encoded as JPEG of quality {ROUGH_QUALITY}"
 HALO_IMAGES = 2
 State = dict[str, Tensor]
 
@@ -57,32 +61,57 @@ def train_steps(
     """Train as planned, yielding after every few steps, and return the bundle written to out.
 
     A checkpoint lies in out/training after each yield; with `resume` training goes on from there, bit for bit as if it
-    had never stopped. Raises BadSetting when out holds the training of another plan.
+    had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
     """
     work = out / "training"
+    if (out / PLAN).exists():
+        raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
     task = tasks.find(plan.task)
-    trials: list[trial.Trial] = []
-    for number in range(plan.folds):
-        train, test = fold_sides(plan, folder.images, number)
-        part = f"fold {number + 1} of {plan.folds}"
-        place = work / f"fold-{number + 1}"
-        state = yield from _fit(plan, Sampler(plan, task, train), place, part)
-        measured = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))
-        trials.append(trial.run(Engine(measured), test, plan.describe_held_out()))
+    figures, page = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, train)
     state = yield from _fit(plan, samples, work / "final", "final")
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
-    made = bundles.save(out, card_of(plan, folder, making, ()), _named(plan, state))
-    score = trial.joined(trials) if trials else trial.run(Engine(made), test, plan.describe_held_out())
-    made = bundles.save(out, card_of(plan, folder, making, score.measured()), _named(plan, state))
+    if test:
+        tried = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
+        score = trial.run(Engine(tried), test)
+        figures, page = score.measured(plan.describe_held_out()), score.describe()
+    made = bundles.save(out, card_of(plan, folder, making, figures), _named(plan, state))
     sample = making.sample or (test or train)[0].image
     trial.keep_proof(out, sample, Engine(made).predict(sample))
-    keep_readme(out, made.card, score.describe())
+    keep_readme(out, made.card, page)
     (out / PLAN).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(work)
     return made
+
+
+def _folds(
+    plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making
+) -> Generator[Epoch, None, tuple[tuple[Measured, ...], str]]:
+    """Train one classifier a fold, try each on the frames it never saw, and return figures and a page of them all.
+
+    They are tried on frames as they are, and on the same frames after strong compression.
+    """
+    plain: list[trial.Trial] = []
+    rough: list[trial.Trial] = []
+    for number in range(plan.folds):
+        train, test = fold_sides(plan, folder.images, number)
+        place = work / f"fold-{number + 1}"
+        samples = Sampler(plan, tasks.find(plan.task), train)
+        state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}")
+        engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
+        plain.append(trial.run(engine, test))
+        rough.append(trial.run(engine, [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]))
+    figures: tuple[Measured, ...] = ()
+    page = []
+    for on, parts in ((plan.describe_held_out(), plain), (ROUGH, rough)):
+        if parts:
+            score = trial.joined(parts)
+            figures += score.measured(on)
+            page += [on, score.describe(), ""]
+    return figures, "\n".join(page)
 
 
 def _fit(plan: TrainingPlan, samples: Sampler, place: Path, part: str) -> Generator[Epoch, None, State]:

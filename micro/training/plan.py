@@ -20,6 +20,8 @@ TRAINING_FLOPS_PER_SECOND = 6e10
 PASSES_PER_STEP = 3
 # Pixels left out between the part of an image that trains and the part that is held out.
 PLACE_GAP_PX = 32
+# Name of the plan's file in a bundle.
+PLAN = "plan.json"
 
 
 class TrainingPlan(BaseModel):
@@ -121,7 +123,7 @@ def plan(
         raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
     return TrainingPlan(
         task=task_name,
-        folder=folder.root.name,
+        folder=folder.root.resolve().name,
         network=spec,
         crop_px=crop_px,
         batch=habits.batch,

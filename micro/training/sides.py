@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from micro.folder import Annotated
+from micro.bundle import Bundle
+from micro.errors import BadFolder
+from micro.folder import Annotated, AnnotatedFolder
 from micro.training.folds import fold_numbers
-from micro.training.plan import PLACE_GAP_PX, TrainingPlan
+from micro.training.plan import PLACE_GAP_PX, PLAN, TrainingPlan
 
 Sides = tuple[list[Annotated], list[Annotated]]
 
@@ -27,6 +29,23 @@ def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Si
     numbers = fold_numbers(images, plan.folds, plan.seed)
     train = [item for item, number in zip(images, numbers, strict=True) if number != fold]
     return train, [item for item, number in zip(images, numbers, strict=True) if number == fold]
+
+
+def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
+    """Return what the training of a bundle held out of this folder, by the plan that lies in the bundle.
+
+    Raises BadFolder when the plan is missing, trained on a folder of another name, or shipped weights that saw all.
+    """
+    path = made.folder / PLAN
+    if not path.is_file():
+        raise BadFolder(f"{made.folder}: no {PLAN}, so nobody knows what was held out. Score without --held-out.")
+    plan = TrainingPlan.model_validate_json(path.read_text(encoding="utf-8"))
+    if plan.folder != folder.root.resolve().name:
+        raise BadFolder(f"{made.card.name} was trained on a folder {plan.folder!r}, not on {folder.root.name!r}.")
+    held_out = sides(plan, folder.images)[1]
+    if not held_out:
+        raise BadFolder(f"{made.card.name} was measured in folds and then trained on all; its card has those figures.")
+    return held_out
 
 
 def _columns(item: Annotated, first: int, last: int) -> Annotated:

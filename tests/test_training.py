@@ -1,0 +1,231 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from micro import bundle, folder, tasks, training, trial
+from micro.engine import Engine
+from micro.errors import BadFolder, BadSetting
+from micro.networks.reach import choose_halo
+from micro.training.folds import fold_numbers
+from micro.training.plan import PLACE_GAP_PX, TrainingPlan
+from micro.training.samples import Sampler
+from micro.training.sides import sides
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture(autouse=True)
+def quick_halo(monkeypatch):
+    """Measuring a halo takes longer than all else here; one test below does it."""
+    monkeypatch.setattr("micro.training.loop.choose_halo", lambda *_: 16)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Four images of bright squares on a dark ground, each an instance."""
+    root = tmp_path / "squares"
+    for number in range(4):
+        labels = np.kron(np.arange(1, 13).reshape(3, 4), np.ones((32, 32))).astype(np.uint16)
+        image = np.random.default_rng(number).normal(120, 8, labels.shape) - 60 * (
+            cv2.Laplacian(labels, cv2.CV_64F) != 0
+        )
+        write(root / "images" / f"{number}.png", image.clip(0, 255).astype(np.uint8))
+        write(root / "masks" / f"{number}.png", labels)
+    return folder.read(root)
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Two classes that differ in texture, one image there twice."""
+    root = tmp_path / "frames"
+    for number in range(24):
+        image = np.random.default_rng(number if number != 23 else 22).normal(128, 30, (64, 64))
+        if number % 2 == 0 or number == 23:
+            image = cv2.GaussianBlur(image, (0, 0), 2) + (number if number != 23 else 22)
+        name = "smooth" if number % 2 == 0 or number == 23 else "rough"
+        write(root / name / f"{number}.png", image.clip(0, 255).astype(np.uint8))
+    return folder.read(root)
+
+
+def short(plan, **changes):
+    small = (
+        plan.network.model_copy(update={"decoder_channels": (8, 8, 8)}) if plan.network.kind == "unet" else plan.network
+    )
+    facts = {"steps": 4, "batch": 2, "crop_px": 64, "network": small} | changes
+    return plan.model_copy(update=facts)
+
+
+def making(name="made"):
+    return training.Making(name, training.About(), "micro train squares")
+
+
+def finish(steps):
+    epochs = []
+    while True:
+        try:
+            epochs.append(next(steps))
+        except StopIteration as stop:
+            return epochs, stop.value
+
+
+def weights(made):
+    return (made.folder / bundle.WEIGHTS).read_bytes()
+
+
+def test_a_plan_follows_from_folder_and_minutes_alone(masks):
+    first, second = (training.plan(masks, "grains", 10) for _ in range(2))
+    assert first == second
+    assert training.plan(masks, "grains", 20).steps == pytest.approx(2 * first.steps, abs=1)
+    assert first.split == "place"
+    for word in ("resnet18", "held out", "the right 25%", str(first.steps)):
+        assert word in first.describe()
+
+
+def test_a_folder_of_the_other_kind_is_refused(masks, frames):
+    with pytest.raises(BadFolder, match="learns from one folder a class"):
+        training.plan(masks, "defects", 1)
+    with pytest.raises(BadFolder, match="learns from masks"):
+        training.plan(frames, "grains", 1)
+
+
+def test_an_unknown_network_is_refused_before_any_minute_is_spent(masks):
+    with pytest.raises(BadSetting, match="resnet18"):
+        training.plan(masks, "grains", 1, network="efficientnet-b0")
+
+
+def test_training_never_sees_the_places_that_measure(masks):
+    plan = training.plan(masks, "grains", 1)
+    train, test = sides(plan, masks.images)
+    for whole, left, right in zip(masks.images, train, test, strict=True):
+        edge = whole.image.width_px - right.image.width_px
+        assert left.image.width_px == edge - PLACE_GAP_PX
+        assert np.array_equal(whole.labels[:, edge:], right.labels)
+        assert np.array_equal(whole.image.pixels[:, : left.image.width_px], left.image.pixels)
+
+
+def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
+    numbers = fold_numbers(frames.images, 4, seed=1)
+    fold_of = {item.image.name: number for item, number in zip(frames.images, numbers, strict=True)}
+    assert fold_of["smooth/22.png"] == fold_of["smooth/23.png"]
+    for name in frames.classes:
+        counts = np.bincount(
+            [n for i, n in zip(frames.images, numbers, strict=True) if i.class_name == name], minlength=4
+        )
+        assert counts.max() - counts.min() <= 2
+
+
+def test_batches_depend_on_their_number_alone(masks):
+    plan = short(training.plan(masks, "grains", 1))
+    task = tasks.find("grains")
+    one, other = (Sampler(plan, task, masks.images) for _ in range(2))
+    other.batch(0)
+    assert torch.equal(one.batch(5).pixels, other.batch(5).pixels)
+    assert not torch.equal(one.batch(5).pixels, one.batch(6).pixels)
+    assert [torch.equal(a.pixels, one.batch(n).pixels) for n, a in enumerate(other.batches(0, 3))] == [True] * 3
+
+
+def test_every_frame_comes_once_before_any_comes_twice(frames):
+    plan = short(training.plan(frames, "defects", 1), batch=5)
+    sampler = Sampler(plan, tasks.find("defects"), frames.images)
+    seen = [index for number in range(10) for index in sampler._next_frames(number)]
+    assert sorted(seen[: len(frames.images)]) == list(range(len(frames.images)))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1))
+    made = [finish(training.train_steps(plan, masks, tmp_path / name, making()))[1] for name in "ab"]
+    assert weights(made[0]) == weights(made[1])
+    other = finish(training.train_steps(plan.model_copy(update={"seed": 1}), masks, tmp_path / "c", making()))[1]
+    assert weights(made[0]) != weights(other)
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_weights(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 2)
+    plan = short(training.plan(masks, "grains", 1))
+    undisturbed = finish(training.train_steps(plan, masks, tmp_path / "a", making()))[1]
+    stopped = training.train_steps(plan, masks, tmp_path / "b", making())
+    next(stopped)
+    stopped.close()
+    epochs, resumed = finish(training.train_steps(plan, masks, tmp_path / "b", making(), resume=True))
+    assert [epoch.done for epoch in epochs] == [4], "the first two steps are not done again"
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_another_plan_cannot_go_on_with_this_training(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1))
+    steps = training.train_steps(plan, masks, tmp_path / "a", making())
+    next(steps)
+    steps.close()
+    with pytest.raises(BadSetting, match="--resume"):
+        next(training.train_steps(plan, masks, tmp_path / "a", making()))
+    with pytest.raises(BadSetting, match="another plan"):
+        next(training.train_steps(plan.model_copy(update={"seed": 9}), masks, tmp_path / "a", making(), resume=True))
+
+
+def test_what_comes_out_is_a_bundle_that_proves_itself(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.choose_halo", choose_halo)
+    plan = short(training.plan(masks, "grains", 1))
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "squares-1", making("squares-1")))
+    loaded = bundle.load(made.folder)
+    assert trial.prove(loaded, "cpu")
+    assert loaded.card.segmenter.halo_px % 8 == 0
+    assert {row.what for row in loaded.card.scores} >= {"adjusted Rand index", "AP at IoU 0.5"}
+    assert TrainingPlan.model_validate_json((made.folder / "plan.json").read_text()).steps == 4
+    assert [item.image.width_px for item in training.held_out_images(loaded, masks)] == [32] * 4
+    assert not (made.folder / "training").exists()
+    with pytest.raises(BadSetting, match="a trained bundle lies here"):
+        next(training.train_steps(plan, masks, made.folder, making()))
+    assert "micro train squares" in (made.folder / "README.md").read_text()
+
+
+def test_folds_measure_every_frame_once_and_the_final_weights_see_all(frames, tmp_path):
+    plan = short(training.plan(frames, "defects", 1, folds=2, network="mobilenet_v3_small"), batch=4)
+    epochs, made = finish(training.train_steps(plan, frames, tmp_path / "d", making("d")))
+    assert [epoch.part for epoch in epochs] == ["fold 1 of 2", "fold 2 of 2", "final"]
+    assert [row.what for row in made.card.scores] == ["accuracy", "macro-F1"] * 2
+    assert "quality 75" in made.card.scores[2].on
+    with pytest.raises(BadFolder, match="trained on all"):
+        training.held_out_images(made, frames)
+    assert Engine(made, device="cpu").predict(frames.images[0].image).class_name in frames.classes
+
+
+def test_a_sample_answered_otherwise_than_stored_fails_its_proof(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1))
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    sample = made.folder / trial.SAMPLE
+    pixels = cv2.imread(str(sample), cv2.IMREAD_UNCHANGED)
+    assert cv2.imwrite(str(sample), np.random.default_rng(0).permutation(pixels.ravel()).reshape(pixels.shape))
+    with pytest.raises(Exception, match="another label"):
+        trial.prove(made, "cpu")
+
+
+def test_a_network_learns_squares_in_a_few_steps(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 10)
+    plan = short(training.plan(masks, "grains", 1), steps=60, batch=4, ema_decay=0.9)
+    epochs, _ = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    assert epochs[-1].loss < 0.75 * epochs[0].loss
+
+
+@pytest.mark.slow
+def test_a_killed_command_resumes_to_the_weights_of_an_undisturbed_one(masks, tmp_path):
+    command = [sys.executable, "-m", "micro", "train", str(masks.root), "--task", "grains", "--minutes", "0.05"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--out", str(tmp_path / "a")], check=True, env=environment, capture_output=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([*command, "--out", str(tmp_path / "b")], timeout=4, env=environment, capture_output=True)
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "b"), "--resume"], check=True, env=environment, capture_output=True
+    )
+    hashes = [json.loads((tmp_path / name / "card.json").read_text())["weights_sha256"] for name in "ab"]
+    assert hashes[0] == hashes[1]
+    assert Path(tmp_path / "b" / "README.md").exists()

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from small_bundles import SMALL_CLASSIFIER, make_bundle
+
+from micro import trial
+from micro.engine import Engine
+from micro.errors import BadFolder
+from micro.folder import Annotated
+from micro.micrograph import Micrograph
+
+
+def frame(class_name, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)
+    return Annotated(Micrograph(pixels, f"{seed}.png"), None, class_name, str(seed), True)
+
+
+def test_a_bundle_of_the_other_kind_cannot_be_scored(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b"), device="cpu")
+    with pytest.raises(BadFolder, match="finds regions"):
+        trial.run(engine, [frame("clean")])
+
+
+def test_a_class_the_bundle_does_not_know_is_named(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects"), device="cpu")
+    with pytest.raises(BadFolder, match="rust"):
+        trial.run(engine, [frame("clean"), frame("rust", 1)])
+
+
+def test_a_trial_of_classes_counts_what_the_engine_answers(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects"), device="cpu")
+    items = [frame(name, seed) for seed, name in enumerate(SMALL_CLASSIFIER.outputs * 2)]
+    result = trial.run(engine, items)
+    right = sum(engine.predict(item.image).class_name == item.class_name for item in items)
+    assert result.measured("six frames")[0].value == pytest.approx(right / 6, abs=1e-4)
+    assert result.measured("six frames")[0].on == "six frames"
+    assert trial.joined([result, result]).class_score().confusion.sum() == 12
+
+
+def test_a_trial_of_regions_scores_the_engines_own_answer_perfect(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b"), device="cpu")
+    image = Micrograph(np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8))
+    labels = engine.predict(image).regions.labels
+    result = trial.run(engine, [Annotated(image, labels, None, "a", True)])
+    figures = {row.what: row.value for row in result.measured("itself")}
+    assert figures["adjusted Rand index"] == 1
+    assert figures["AP at IoU 0.5"] == 1
+    assert figures["false regions an image"] == 0
+    assert "AP50" in result.describe()
+
+
+def test_nothing_to_score_is_said(tmp_path):
+    with pytest.raises(BadFolder, match="no annotated image"):
+        trial.run(Engine(make_bundle(tmp_path / "b"), device="cpu"), [])
