@@ -34,10 +34,31 @@ def test_an_unknown_setting_is_refused() -> None:
         DefectSettings.model_validate({"shippable": "clean"})
 
 
-def test_a_blank_frame_can_be_scaled() -> None:
-    scaling = TASK.scaling(np.full((128, 128, 1), 130, np.uint8))
-    assert scaling.center.item() == 130
-    assert scaling.spread.item() > 0
+def scaled(pixels: np.ndarray) -> np.ndarray:
+    scaling = TASK.scaling(pixels)
+    return (pixels[..., 0].astype(np.float32) - scaling.center[0]) / scaling.spread[0]
+
+
+def test_exposure_and_bit_depth_do_not_change_what_the_network_sees() -> None:
+    frame = np.random.default_rng(0).integers(40, 60, (64, 64, 1))
+    bright, deep = (4 * frame).astype(np.uint8), (1000 * frame).astype(np.uint16)
+    assert scaled(bright) == pytest.approx(scaled(frame.astype(np.uint8)), abs=1e-5)
+    assert scaled(deep) == pytest.approx(scaled(bright), abs=1e-5)
+
+
+def test_a_mark_keeps_its_strength_whatever_else_the_frame_shows() -> None:
+    faint, strong = np.full((2, 64, 64, 1), 100, np.uint8)
+    faint[:8], strong[:8] = 90, 50
+    assert scaled(faint)[0, 0] == pytest.approx(-0.4)
+    assert scaled(strong)[0, 0] == pytest.approx(-2)
+
+
+def test_blank_and_black_frames_can_be_scaled() -> None:
+    assert (scaled(np.full((128, 128, 1), 130, np.uint8)) == 0).all()
+    assert (scaled(np.zeros((128, 128, 1), np.uint8)) == 0).all()
+    mostly_black = np.zeros((128, 128, 1), np.uint8)
+    mostly_black[:20] = 200
+    assert 0 < scaled(mostly_black).max() <= 32
 
 
 def test_the_rolling_direction_is_evidence_so_frames_are_never_turned() -> None:

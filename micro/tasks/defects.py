@@ -1,9 +1,11 @@
 """Which surface defect a frame of a sheet shows, named for the whole frame; no segmenter yet."""
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from micro import decide
-from micro.illumination import uniform
+from micro.illumination import Scaling
 from micro.tasks import Habits, Task, TaskSettings
 
 
@@ -13,6 +15,19 @@ class DefectSettings(TaskSettings):
     ok_classes: str = Field(
         default="", description="classes that may ship, separated by commas; none: each is a defect"
     )
+
+
+def contrast(pixels: NDArray[np.generic]) -> Scaling:
+    """Scale to contrast against the sheet, whose brightness is the median: 1 is a quarter of it, brighter or darker.
+
+    How strongly a mark stands out is evidence, so it is kept; exposure and bit depth are not, and go.
+
+    pixels: (Y, X, C). A frame that is mostly black is scaled by its bright part, a blank one by 1.
+    """
+    middle, high = np.percentile(pixels.reshape(-1, pixels.shape[2]).astype(np.float32), (50, 99), axis=0)
+    spread = np.maximum(np.abs(middle), np.abs(high) / 8) / 4
+    spread = np.where(spread > 0, spread, 1)
+    return Scaling(*(part.astype(np.float32)[:, np.newaxis, np.newaxis] for part in (middle, spread)))
 
 
 def judge(class_name: str, score: float, settings: DefectSettings, review_below: float | None) -> str:
@@ -26,7 +41,7 @@ TASK = Task(
     channels="grey",
     outputs=(),
     settings=DefectSettings,
-    scaling=uniform,
+    scaling=contrast,
     judge=judge,
     habits=Habits(network="shufflenet_v2_x1_0", batch=32, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05),
     # a scratch runs along the rolling direction and a print of the roll across it; turned, they would look alike
