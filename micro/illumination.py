@@ -1,5 +1,6 @@
 """How brightness varies over an image when the specimen does not, and how pixels are scaled because of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,31 @@ def uniform(pixels: NDArray[np.generic]) -> Scaling:
     pixels: (Y, X, C). A blank image gets the spread 1.
     """
     sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
-    low, middle, high = np.percentile(sample.reshape(-1, pixels.shape[2]).astype(np.float64), (1, 50, 99), axis=0)
+    low, middle, high = percentiles(sample, (1, 50, 99))
     spread = np.where(high > low, (high - low) / 2, 1)
     return Scaling(
         middle.astype(np.float32)[:, np.newaxis, np.newaxis], spread.astype(np.float32)[:, np.newaxis, np.newaxis]
     )
+
+
+def percentiles(pixels: NDArray[np.generic], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return (S, C) percentiles of each channel of pixels (Y, X, C), interpolated linearly.
+
+    Integers are counted, which is ten times sooner than sorting; on small frames sorting cost a third of the network.
+    """
+    values = pixels.reshape(-1, pixels.shape[2])
+    if values.dtype not in (np.uint8, np.uint16):
+        found: NDArray[np.float64] = np.percentile(values.astype(np.float64), shares, axis=0)
+        return found
+    ranks = np.asarray(shares) / 100 * (len(values) - 1)
+    lower = np.floor(ranks).astype(np.intp)
+    upper = np.minimum(lower + 1, len(values) - 1)
+    channels = []
+    for channel in values.T:
+        up_to = np.bincount(channel).cumsum()
+        low, high = (np.searchsorted(up_to, rank, side="right") for rank in (lower, upper))
+        channels.append(low + (high - low) * (ranks - lower))
+    return np.stack(channels, axis=1)
 
 
 SURFACE_NODES = 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from micro.illumination import Scaling, substrate, uniform
+from micro.illumination import Scaling, percentiles, substrate, uniform
 
 
 def contrast(pixels, scaling):
@@ -80,3 +80,11 @@ def test_tiny_thin_and_black_images_have_a_scaling(shape):
         scaling = substrate(np.full(shape, value, np.uint8))
         assert scaling.center == pytest.approx(value, abs=1)
         assert (scaling.spread > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 1), (40, 31, 3)])
+def test_percentiles_by_counting_are_those_by_sorting(shape, dtype):
+    pixels = (np.random.default_rng(4).random(shape) * 255).astype(dtype)
+    expected = np.percentile(pixels.reshape(-1, shape[2]).astype(float), (0, 1, 50, 99, 100), axis=0)
+    assert np.allclose(percentiles(pixels, (0, 1, 50, 99, 100)), expected, rtol=1e-12)

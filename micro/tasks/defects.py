@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from micro import decide
-from micro.illumination import Scaling
+from micro.illumination import Scaling, percentiles
 from micro.tasks import Habits, Task, TaskSettings
 
 
@@ -24,7 +24,7 @@ def contrast(pixels: NDArray[np.generic]) -> Scaling:
 
     pixels: (Y, X, C). A frame that is mostly black is scaled by its bright part, a blank one by 1.
     """
-    middle, high = np.percentile(pixels.reshape(-1, pixels.shape[2]).astype(np.float32), (50, 99), axis=0)
+    middle, high = percentiles(pixels, (50, 99))
     spread = np.maximum(np.abs(middle), np.abs(high) / 8) / 4
     spread = np.where(spread > 0, spread, 1)
     return Scaling(*(part.astype(np.float32)[:, np.newaxis, np.newaxis] for part in (middle, spread)))

@@ -47,11 +47,13 @@ class Rates:
 
 
 def draw(folder: Path, count: int) -> list[Path]:
-    """Write grey JPEG files of 256 x 256, about 22 KiB each."""
+    """Write grey JPEG files of the size that the network was trained on, as training chooses it from its frames."""
     chance = np.random.default_rng(1)
+    edge = SPEC.input_px
+    assert edge is not None
     paths = []
     for number in range(count):
-        frame = chance.normal(130, 25, (256, 256)) + chance.normal(0, 40, (8, 8)).repeat(32, 0).repeat(32, 1)
+        frame = chance.normal(130, 25, (edge, edge)) + chance.normal(0, 40, (7, 7)).repeat(32, 0).repeat(32, 1)
         paths.append(folder / f"{number:05}.jpg")
         cv2.imwrite(str(paths[-1]), frame.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 75])
     return paths
@@ -83,7 +85,7 @@ def compare(count: int) -> Rates:
         engine = Engine(make_bundle(Path(place) / "benchmark", SPEC, task="defects"), device="cpu")
         network = engine._classifier
         assert network is not None
-        batch = torch.rand(BATCH, 1, 224, 224)
+        batch = torch.rand(BATCH, 1, SPEC.input_px, SPEC.input_px)
 
         def forward(_: object) -> None:
             with torch.inference_mode():
