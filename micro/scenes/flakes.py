@@ -53,7 +53,7 @@ def reflectance(
 def draw(seed: int, height_px: int = 512, width_px: int = 512) -> Scene:
     """Draw one field of view; the same seed gives the same scene."""
     rng = np.random.default_rng(seed)
-    crystal = _graphene(rng) if rng.random() < 0.65 else _dichalcogenide(rng)
+    crystal = _graphene(rng) if rng.random() < 0.75 else _dichalcogenide(rng)
     field = Field(rng, crystal, height_px, width_px)
     field.scatter()
     colours = _colours(rng, crystal)
@@ -74,7 +74,7 @@ def _dichalcogenide(rng: np.random.Generator) -> Crystal:
     """Draw MoS2, WS2, MoSe2 or WSe2, or something between: high index, absorption that grows towards blue."""
     real = np.array([4.3, 4.4, 4.4]) * rng.normal(1, 0.04, 3)
     imaginary = np.array([0.8, 1.0, 1.8]) * np.exp(rng.normal(0, 0.25, 3))
-    return Crystal(real - 1j * imaginary, 0.65, 5)
+    return Crystal(real - 1j * imaginary, 0.65, 3)  # from four layers on they look like thick graphite
 
 
 def _colours(rng: np.random.Generator, crystal: Crystal) -> Image:
@@ -111,7 +111,7 @@ class Field:
         """Put down crystals from thick to thin, then crumbs."""
         share = self.layers.size / 512**2
         crowd = self.rng.choice([0.4, 1.0, 2.2])
-        for _ in range(self.rng.poisson(6 * crowd * share)):
+        for _ in range(self.rng.poisson(10 * crowd * share)):
             self.crystal_at(self.rng.lognormal(2.6, 0.7), self.thick_layers())
         for _ in range(self.rng.poisson(3 * crowd * share)):
             self.nest(self.rng.lognormal(3.1, 0.4))
@@ -129,7 +129,7 @@ class Field:
         """Draw dark (just too thick), blue or bulk; layers between thin and clearly thick are left out as nobody's."""
         dark_nm = (self.crystal.thin_layers + 3) * self.crystal.layer_nm
         low_nm, high_nm = [(dark_nm, 2.6 * dark_nm), (2.6 * dark_nm, 30), (30, 380)][
-            self.rng.choice(3, p=(0.35, 0.2, 0.45))
+            self.rng.choice(3, p=(0.35, 0.3, 0.35))
         ]
         return int(np.exp(self.rng.uniform(np.log(low_nm), np.log(high_nm))) / self.crystal.layer_nm)
 
