@@ -14,8 +14,8 @@ class _CardPart(BaseModel):
 class NetworkSpec(_CardPart):
     """Which network to build; `networks.build` turns it into a torch module with random weights.
 
-    kind "unet": encoder_name of segmentation-models-pytorch, with `len(decoder_channels)` levels; one output map per name
-    in `outputs`. kind "classifier": encoder_name of torchvision; one logit per name in `outputs`; input_px is the edge
+    kind "unet": encoder_name of segmentation-models-pytorch, with `len(decoder_channels)` levels; one output map a name
+    in `outputs`. kind "classifier": encoder_name of torchvision; one logit a name in `outputs`; input_px is the edge
     length to which whole frames are resized.
     """
 
@@ -25,7 +25,7 @@ class NetworkSpec(_CardPart):
     outputs: tuple[str, ...] = Field(min_length=1)
     decoder_channels: tuple[int, ...] = ()
     input_px: int | None = Field(default=None, ge=16, le=2048)
-    halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs around what it keeps")
+    halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs")
 
 
 class DataSource(_CardPart):
@@ -55,7 +55,7 @@ class Card(_CardPart):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     task: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     summary: str = Field(description="what it finds, in one sentence of the user's language")
-    pixel_size_um: float | None = Field(default=None, gt=0, description="trained at; None: works at any scale it was shown")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="trained at; None: any scale it was shown")
     channels: Literal["grey", "rgb"]
     classes: tuple[str, ...]
     segmenter: NetworkSpec | None = None

@@ -176,8 +176,9 @@ def train(
         Go on with the training that lies in the output folder.
     """
     from micro import folder as folders
-    from micro import formats
+    from micro import formats, tasks
 
+    tasks.find(task)
     annotated = folders.read(folder)
     out.print(annotated.describe())
     from micro import training

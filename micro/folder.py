@@ -78,7 +78,8 @@ def read(root: Path) -> AnnotatedFolder:
         ]
     problems += _contradictions(items)
     if problems:
-        raise BadFolder(f"{root}: {len(problems)} problems\n" + "\n".join(f"  - {problem}" for problem in problems))
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise BadFolder(f"{root}: problems found: {len(problems)}\n{listed}")
     classes = tuple(sorted({item.class_name for item in items if item.class_name is not None}))
     remarks = _twin_remarks(items)
     if _encoding_tells_class(items):

@@ -16,7 +16,7 @@ class Micrograph:
 
     pixels: (Y, X, C) or (Y, X), uint8, uint16 or finite float32; C is 1 (grey) or 3 (red, green, blue).
     pixel_size_um: edge length of one square pixel; None if nobody knows.
-    pixel_size_source: where that size came from, in words a report can print ("OME-XML", "FEI tag", "given by the user").
+    pixel_size_source: where that size came from, in words to print ("OME-XML", "FEI tag", "given by the user").
     notes: what a reader should know about how the pixels were obtained ("alpha channel dropped").
 
     Raises UnreadableImage when the array is not such an image.
@@ -51,14 +51,17 @@ class Micrograph:
 
     @property
     def height_px(self) -> int:
+        """Number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width_px(self) -> int:
+        """Number of columns."""
         return int(self.pixels.shape[1])
 
     @property
     def channels(self) -> int:
+        """1 for grey, 3 for red, green and blue."""
         return int(self.pixels.shape[2])
 
     def known_pixel_size_um(self) -> float:

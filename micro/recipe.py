@@ -20,7 +20,7 @@ class Recipe(BaseModel):
     model: str = Field(description="name of an installed bundle, or its folder")
     pixel_size_um: float | None = Field(default=None, gt=0, description="size of one pixel; overrides the file's own")
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that differ from the card's")
-    review_below: float | None = Field(default=None, ge=0, le=1, description="verdicts less sure than this become REVIEW")
+    review_below: float | None = Field(default=None, ge=0, le=1, description="less sure verdicts become REVIEW")
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML; `Recipe.load` reads it back."""

@@ -100,7 +100,8 @@ def blocks(shape_px: tuple[int, int], tiling: Tiling) -> Iterator[Tile]:
     height, width = shape_px
     for tile in tiles(shape_px, tiling):
         rows, columns = tile.read
-        yield Tile((slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))), tile.keep, tile.write)
+        inside = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
+        yield Tile(inside, tile.keep, tile.write)
 
 
 def resize(image: NDArray[np.generic], shape_px: tuple[int, int]) -> NDArray[np.generic]:
@@ -108,5 +109,6 @@ def resize(image: NDArray[np.generic], shape_px: tuple[int, int]) -> NDArray[np.
     if image.shape[:2] == shape_px:
         return image
     shrinks = shape_px[0] * shape_px[1] < image.shape[0] * image.shape[1]
-    resized = cv2.resize(np.asarray(image), shape_px[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(np.asarray(image), shape_px[::-1], interpolation=how)
     return resized.reshape(*shape_px, image.shape[2])

@@ -39,7 +39,7 @@ def test_all_problems_are_listed_at_once(tmp_path):
     with pytest.raises(BadFolder) as fault:
         folder.read(tmp_path)
     message = str(fault.value)
-    assert "4 problems" in message
+    assert "problems found: 4" in message
     for name in ("lonely.png: no mask", "orphan.png: no image", "16 x 16 px", "broken.png"):
         assert name in message
 

@@ -3,15 +3,15 @@ import sys
 import warnings
 from pathlib import Path
 
-import micro_napari
 import numpy as np
 import pytest
-from micro_napari import sample
-from micro_napari.reader import get_reader
 from zoo import GREY, RGB, make_zoo, pil, tiff
 
+import micro_napari
 from micro import formats
 from micro.errors import UnreadableImage
+from micro_napari import sample
+from micro_napari.reader import get_reader
 
 MANIFEST = Path(micro_napari.__file__).parent / "napari.yaml"
 

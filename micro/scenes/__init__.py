@@ -1,0 +1,1 @@
+"""Drawn images with a known answer, one kind a module: they feed tests, training and samples."""
