@@ -42,17 +42,18 @@ def test_terraces_that_touch_come_back_as_they_were():
 
 
 def test_drawn_flakes_come_back_from_their_own_targets():
-    for seed in range(3):
+    overlaps = []
+    for seed in range(6):
         labels = draw(seed, 384, 384).labels
         found = decode(maps_of(labels), FlakeSettings()).labels
         areas = np.bincount(labels.ravel())
         large = [label for label in range(1, len(areas)) if areas[label] >= 400]
-        overlaps = []
         for label in large:
             counts = np.bincount(found[labels == label])
             counts[0] = 0
             overlaps.append(intersection_over_union(labels == label, found == max(counts.argmax(), 1)))
-        assert np.mean(np.array(overlaps) > 0.5) >= 0.9
+    assert len(overlaps) > 20
+    assert np.mean(np.array(overlaps) > 0.5) >= 0.9
 
 
 def test_a_blurred_answer_still_tells_terraces_apart():

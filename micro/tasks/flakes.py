@@ -27,7 +27,7 @@ class FlakeSettings(TaskSettings):
     inside_above: float = Field(
         default=0.5, gt=0, lt=1, description="probability from which a pixel belongs to a flake"
     )
-    core_above: float = Field(default=0.4, gt=0, lt=1, description="depth from which touching terraces are told apart")
+    core_above: float = Field(default=0.25, gt=0, lt=1, description="depth from which touching terraces are told apart")
     min_score: float = Field(default=0.5, ge=0, le=1, description="regions less sure than this are dropped")
     min_area_px: int = Field(default=300, ge=1, description="smaller regions are dropped; 300 px are 46 um2 at 0.39 um")
 
