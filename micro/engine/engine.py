@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Window = tuple[NDArray[np.float32], NDArray[np.float32]]
-TILE_PX = 1024
+# A halo of 64 px costs 1.16 network pixels a pixel at 1536 px and 1.27 at 1024 px; a network takes as long for each.
+TILE_PX = 1536
 # Frames that are judged together in a stream; more brings nothing on a CPU and costs latency.
 GROUP = 16
 

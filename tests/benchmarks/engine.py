@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-TILE_PX = 1024
 FREE_SIZE_PX = 8192
 HELP = """
 import sys
@@ -55,7 +54,7 @@ class Scale:
 
     size_px: int = 8192
     free_size_px: int = FREE_SIZE_PX
-    tile_px: int = TILE_PX
+    tile_px: int = 1536  # as the engine's own, which is not imported here: it brings torch
     files: int = 2000
     starts: int = 5
 
