@@ -21,6 +21,7 @@ from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 10.0
 SPECK_PX = 20
+BOUNDARY_WEIGHT = 2.0
 LIGHT_PX = 128
 LIGHT_NODES = 8
 SPREAD = 1.4
@@ -89,7 +90,9 @@ def encode(labels: NDArray[np.int32]) -> Targets:
     maps = np.stack([(distance_px - 0.5) / 2, distance_px / DEPTH_PX]).clip(0, 1).astype(np.float32)
     _, part, area_px = np.unique(labels, return_inverse=True, return_counts=True)
     speck = (area_px < SPECK_PX)[part.reshape(labels.shape)] & (labels > 0)
-    return Targets(maps, np.where(speck | (labels < 0), 0, 1).astype(np.float32))
+    # boundaries are a tenth of the pixels and all of the answer; faint ones are lost without the emphasis
+    weight = 1 + BOUNDARY_WEIGHT * (1 - maps[0])
+    return Targets(maps, np.where(speck | (labels < 0), 0, weight).astype(np.float32))
 
 
 def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
