@@ -144,6 +144,7 @@ def train(
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
     minutes: float = 25,
     network: str | None = None,
+    start: Annotated[str | None, Parameter(name="--from")] = None,
     folds: int = 0,
     seed: int = 0,
     about: Path | None = None,
@@ -164,6 +165,8 @@ def train(
         How long it may take on two cores.
     network
         Encoder or classifier by name; the task's usual one if not given.
+    start
+        Bundle to begin from instead of random weights.
     folds
         For folders of classes: measure by so many folds, then train on everything.
     seed
@@ -175,21 +178,23 @@ def train(
     resume
         Go on with the training that lies in the output folder.
     """
+    from micro import bundle, formats, tasks
     from micro import folder as folders
-    from micro import formats, tasks
 
     tasks.find(task)
     annotated = folders.read(folder)
     out.print(annotated.describe())
     from micro import training
 
-    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds)
+    begun = bundle.load(start) if start else None
+    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds, start=begun)
     out.print(planned.describe())
     making = training.Making(
         name=out_dir.resolve().name,
         about=training.About.load(about) if about else training.About(),
         command=shlex.join(["micro", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
         sample=formats.read(sample) if sample else None,
+        start=begun,
     )
     made = _watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps")
     out.print((made.folder / "README.md").read_text(encoding="utf-8"))

@@ -223,3 +223,45 @@ def test_blank_and_tiny_images_are_scaled_to_zero(shape_px):
 def test_the_task_is_found_by_its_name():
     task = tasks.find("grains")
     assert (task.outputs, task.channels) == (("inside", "depth"), "grey")
+
+
+def spoiled_with(wanted: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled pixels before and after the first random spoiling that has only scratches, or only gaps."""
+    labels = cells()
+    wall = (grains.encode(labels).maps[0] < 0.2).astype(np.float32)
+    before = -5 * wall[..., None]
+    for seed in range(100):
+        after = grains.spoil(before, labels, np.random.default_rng(seed))
+        darker, brighter = (after < before - 0.1).any(), (after > before + 0.1).any()
+        if (darker, brighter) == (wanted == "scratches", wanted == "gaps"):
+            return before, after
+    raise AssertionError(f"no seed gives {wanted} alone")
+
+
+def test_scratches_darken_thin_lines():
+    before, after = spoiled_with("scratches")
+    assert 0 < ((before - after) > 0.3).mean() < 0.05
+
+
+def test_gaps_lay_the_inside_of_grains_over_boundaries():
+    before, after = spoiled_with("gaps")
+    changed = np.abs(after - before)[..., 0] > 0.1
+    assert (before[changed] == -5).all()
+    assert after[changed].max() == 0
+
+
+def test_spoiling_leaves_its_input_alone_and_follows_its_seed():
+    labels = cells()
+    before = np.zeros((*labels.shape, 1), np.float32)
+    first, again = (grains.spoil(before, labels, np.random.default_rng(3)) for _ in range(2))
+    assert (before == 0).all()
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("shape_px", [(1, 1), (9, 30), (40, 12)])
+def test_small_crops_can_be_spoiled(shape_px):
+    labels = np.ones(shape_px, np.int32)
+    labels[:, shape_px[1] // 2 :] = 2
+    for seed in range(10):
+        spoiled = grains.spoil(np.zeros((*shape_px, 1), np.float32), labels, np.random.default_rng(seed))
+        assert spoiled.shape == (*shape_px, 1)

@@ -100,10 +100,11 @@ def test_training_never_sees_the_places_that_measure(masks):
     plan = training.plan(masks, "grains", 1)
     train, test = sides(plan, masks.images)
     for whole, left, right in zip(masks.images, train, test, strict=True):
-        edge = whole.image.width_px - right.image.width_px
+        edge = whole.image.width_px * 3 // 4
         assert left.image.width_px == edge - PLACE_GAP_PX
-        assert np.array_equal(whole.labels[:, edge:], right.labels)
         assert np.array_equal(whole.image.pixels[:, : left.image.width_px], left.image.pixels)
+        assert np.array_equal(whole.labels[:, edge:], right.labels[:, edge:])
+        assert (right.labels[:, :edge] == -1).all(), "what trained is not counted"
 
 
 def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
@@ -175,7 +176,7 @@ def test_what_comes_out_is_a_bundle_that_proves_itself(masks, tmp_path, monkeypa
     assert loaded.card.segmenter.halo_px == 24
     assert {row.what for row in loaded.card.scores} >= {"adjusted Rand index", "AP at IoU 0.5"}
     assert TrainingPlan.model_validate_json((made.folder / "plan.json").read_text()).steps == 4
-    assert [item.image.width_px for item in training.held_out_images(loaded, masks)] == [32] * 4
+    assert [(item.labels >= 0).sum() for item in training.held_out_images(loaded, masks)] == [96 * 32] * 4
     assert not (made.folder / "training").exists()
     with pytest.raises(BadSetting, match="a trained bundle lies here"):
         next(training.train_steps(plan, masks, made.folder, making()))
@@ -208,3 +209,21 @@ def test_a_network_learns_squares_in_a_few_steps(masks, tmp_path, monkeypatch):
     plan = short(training.plan(masks, "grains", 1), steps=60, batch=4, ema_decay=0.9)
     epochs, _ = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
     assert epochs[-1].loss < 0.75 * epochs[0].loss
+
+
+def test_training_from_a_bundle_begins_with_its_weights(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1, learning_rate=1e-12)
+    _, first = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    plan = short(training.plan(masks, "grains", 1, start=first, seed=5), steps=1, learning_rate=1e-12)
+    assert "made 1.0.0" in plan.describe()
+    again = training.Making("again", training.About(), "micro train", start=first)
+    _, second = finish(training.train_steps(plan, masks, tmp_path / "b", again))
+    name = "segmenter.encoder.layer1.0.conv1.weight"
+    assert np.array_equal(first.weights()[name], second.weights()[name])
+
+
+def test_a_bundle_without_the_kind_of_network_is_no_start(masks, frames, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1)
+    _, segmenter = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    with pytest.raises(BadSetting, match="no classifier to begin from"):
+        training.plan(frames, "defects", 1, start=segmenter)

@@ -80,12 +80,7 @@ def encode(labels: NDArray[np.int32]) -> Targets:
     labels: grains may touch, or be parted by lines of 0. Where they are negative nothing is known, and the weight is 0;
         so it is on specks below SPECK_PX pixels, which are slips of annotation tools.
     """
-    border = labels <= 0
-    for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = labels[first] != labels[second]
-        border[first] |= differs
-        border[second] |= differs
-    distance_px = cv2.distanceTransform((~border).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance_px = _distance_px(labels)
     # soft, since annotators place a boundary to within about two pixels
     maps = np.stack([(distance_px - 0.5) / 2, distance_px / DEPTH_PX]).clip(0, 1).astype(np.float32)
     _, part, area_px = np.unique(labels, return_inverse=True, return_counts=True)
@@ -93,6 +88,62 @@ def encode(labels: NDArray[np.int32]) -> Targets:
     # boundaries are a tenth of the pixels and all of the answer; faint ones are lost without the emphasis
     weight = 1 + BOUNDARY_WEIGHT * (1 - maps[0])
     return Targets(maps, np.where(speck | (labels < 0), 0, weight).astype(np.float32))
+
+
+def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Return scaled pixels (y, x, C) with scratches that are no boundaries, and with gaps in boundaries that are.
+
+    For training: the answer stays as it was, so that a network learns that neither counts.
+    """
+    spoiled = pixels.copy()
+    if random.random() < 0.5:
+        for _ in range(random.integers(1, 4)):
+            spoiled -= random.uniform(0.3, 4.0) * _scratch(labels.shape, random)[..., np.newaxis]
+    if random.random() < 0.5:
+        _open_gaps(spoiled, _distance_px(labels), random)
+    return spoiled
+
+
+def _scratch(shape_px: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
+    """Return how dark one straight line is: (y, x), 0 to 1."""
+    angle, reach_px = random.uniform(0, np.pi), random.uniform(30, 300)
+    middle = random.uniform(0, shape_px[::-1])
+    along = reach_px * np.array([np.cos(angle), np.sin(angle)])
+    (x0, y0), (x1, y1) = np.round([middle - along, middle + along]).astype(int).tolist()
+    drawn = np.zeros(shape_px, np.uint8)
+    cv2.line(drawn, (x0, y0), (x1, y1), 255, int(random.integers(1, 3)), cv2.LINE_AA)
+    return cv2.GaussianBlur(drawn, (0, 0), random.uniform(0.3, 0.9)).astype(np.float32) / np.float32(255)
+
+
+def _open_gaps(pixels: NDArray[np.float32], distance_px: NDArray[np.float32], random: np.random.Generator) -> None:
+    """Lay round pieces of the inside of grains over some places of boundaries, in pixels (y, x, C) themselves."""
+    source = pixels.copy()
+    walls = np.argwhere(distance_px == 0)
+    for radius_px in random.integers(5, 14, size=random.integers(1, 5)).tolist():
+        last = np.array(distance_px.shape) - radius_px - 1
+        deep = np.argwhere(distance_px[radius_px:-radius_px, radius_px:-radius_px] > 0.8 * radius_px + 2) + radius_px
+        if not len(walls) or not len(deep):
+            return
+        (y, x), (from_y, from_x) = (
+            np.clip(places[random.integers(len(places))], radius_px, last) for places in (walls, deep)
+        )
+        reach = np.arange(-radius_px, radius_px + 1)
+        # feathered, so that the piece itself has no boundary
+        share = np.clip((radius_px - np.hypot(reach[:, np.newaxis], reach)) / 2, 0, 1)[..., np.newaxis]
+        piece = source[from_y - radius_px : from_y + radius_px + 1, from_x - radius_px : from_x + radius_px + 1]
+        there = pixels[y - radius_px : y + radius_px + 1, x - radius_px : x + radius_px + 1]
+        there += share * (piece - there)
+
+
+def _distance_px(labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the distance (Y, X) of each pixel from the nearest that touches another grain, or is in none."""
+    border = labels <= 0
+    for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = labels[first] != labels[second]
+        border[first] |= differs
+        border[second] |= differs
+    distance_px = cv2.distanceTransform((~border).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.asarray(distance_px, np.float32)
 
 
 def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
@@ -233,5 +284,6 @@ TASK = Task(
     encode=encode,
     decode=decode,
     measure=measure,
+    spoil=spoil,
     habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=256, batch=4, learning_rate=2e-3, ema_decay=0.995),
 )

@@ -19,13 +19,9 @@ class Augmentation:
     """
 
     def __init__(self, task: Task) -> None:
-        light = [
-            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.25, p=0.5),
-            A.RandomGamma(gamma_limit=(70, 140), p=0.3),
-        ]
         camera = [
             A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=0.3),
-            A.GaussNoise(std_range=(0.005, 0.04), p=0.3),
+            A.GaussNoise(std_range=(0.003, 0.025), p=0.3),
             A.ImageCompression(quality_range=(50, 95), p=0.3),
         ]
         mirrors = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
@@ -33,7 +29,8 @@ class Augmentation:
             A.D4(p=1),
             A.Affine(scale=(0.8, 1.25), rotate=(-20, 20), shear=(-5, 5), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
         ]
-        self._optics = A.Compose(camera if task.colour_is_evidence else light + camera)
+        self._light_changes = not task.colour_is_evidence
+        self._optics = A.Compose(camera)
         self._geometry = A.Compose(mirrors if task.orientation_is_evidence else turns)
 
     def optics(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -49,3 +46,10 @@ class Augmentation:
         self._geometry.set_random_seed(int(random.integers(2**31)))
         changed = self._geometry(image=pixels, mask=labels)
         return changed["image"].reshape(*changed["mask"].shape[:2], pixels.shape[2]), changed["mask"]
+
+    def light(self, scaled: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+        """Return scaled pixels (y, x, C) under other light and contrast; scaled ones cannot saturate."""
+        if not self._light_changes:
+            return scaled
+        changed: NDArray[np.float32] = scaled * np.float32(np.exp(random.uniform(-0.4, 0.4)))
+        return changed + np.float32(random.uniform(-0.3, 0.3))

@@ -71,7 +71,7 @@ def train_steps(
     figures, page = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, train)
-    state = yield from _fit(plan, samples, work / "final", "final")
+    state = yield from _fit(plan, samples, work / "final", "final", making.start)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
     if test:
@@ -100,7 +100,7 @@ def _folds(
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
         samples = Sampler(plan, tasks.find(plan.task), train)
-        state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}")
+        state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
         rough.append(trial.run(engine, [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]))
@@ -114,10 +114,15 @@ def _folds(
     return figures, "\n".join(page)
 
 
-def _fit(plan: TrainingPlan, samples: Sampler, place: Path, part: str) -> Generator[Epoch, None, State]:
+def _fit(
+    plan: TrainingPlan, samples: Sampler, place: Path, part: str, start: bundles.Bundle | None
+) -> Generator[Epoch, None, State]:
     """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
     torch.manual_seed(plan.seed)
-    network = networks.build(plan.network).to(memory_format=torch.channels_last)
+    network = networks.build(plan.network)
+    if start is not None:
+        _begin_from(network, start)
+    network = network.to(memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     place.mkdir(parents=True, exist_ok=True)
@@ -139,6 +144,16 @@ def _fit(plan: TrainingPlan, samples: Sampler, place: Path, part: str) -> Genera
             yield Epoch(part, done, plan.steps, loss_sum / (done - since), time.perf_counter() - began)
             loss_sum, since, began = 0.0, done, time.perf_counter()
     return average
+
+
+def _begin_from(network: nn.Module, start: bundles.Bundle) -> None:
+    """Take over the weights of every layer that has the same name and shape; the others stay random."""
+    state = network.state_dict()
+    for name, value in start.weights().items():
+        layer = name.partition(".")[2]
+        if layer in state and state[layer].shape == value.shape:
+            state[layer] = torch.from_numpy(value)
+    network.load_state_dict(state)
 
 
 def _loss(answer: Tensor, batch: Batch, label_smoothing: float) -> Tensor:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from micro import tasks
+from micro.bundle import Bundle
 from micro.card import Card, DataSource, Measured
 from micro.errors import BadSetting
 from micro.folder import AnnotatedFolder
@@ -45,12 +46,14 @@ class Making:
 
     command: what was typed, so that it can be typed again.
     sample: the image that the bundle carries to prove itself; the first held-out image if None.
+    start: the bundle that the plan begins from.
     """
 
     name: str
     about: About
     command: str
     sample: Micrograph | None = None
+    start: Bundle | None = None
 
 
 def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.flop_counter import FlopCounterMode
 
 from micro import networks, tasks
+from micro.bundle import Bundle
 from micro.card import NetworkSpec
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
@@ -29,6 +30,7 @@ class TrainingPlan(BaseModel):
 
     held_out: names of the images that are never trained on; empty where the split is by place or by folds.
     held_out_share: share of each image's width, at its right, that is never trained on (split by place).
+    start: bundle whose weights training begins from, as name, version and the first digits of their hash.
     folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
     """
 
@@ -45,6 +47,7 @@ class TrainingPlan(BaseModel):
     label_smoothing: float = Field(ge=0, lt=1)
     ema_decay: float = Field(ge=0, lt=1)
     seed: int = Field(ge=0)
+    start: str | None = None
     split: Literal["image", "place", "folds"]
     held_out: tuple[str, ...] = ()
     held_out_share: float = Field(default=0, ge=0, lt=1)
@@ -58,7 +61,8 @@ class TrainingPlan(BaseModel):
         return "\n".join(
             (
                 f"task       {self.task}, outputs {', '.join(spec.outputs)}",
-                f"network    {spec.kind} {shape}, {spec.in_channels} channels, from random weights (seed {self.seed})",
+                f"network    {spec.kind} {shape}, {spec.in_channels} channels",
+                f"begins     from {self.start or 'random weights'}, seed {self.seed}",
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
                 + (f", {runs} times" if runs > 1 else ""),
                 f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
@@ -70,7 +74,8 @@ class TrainingPlan(BaseModel):
         """Return what measures the training, in words."""
         return {
             "image": f"{len(self.held_out)} whole images that never trained, chosen with seed {self.seed}",
-            "place": f"the right {self.held_out_share:.0%} of every image, {PLACE_GAP_PX} px from what trained",
+            "place": f"the right {self.held_out_share:.0%} of every image, {PLACE_GAP_PX} px from what trained, "
+            "each image predicted whole",
             "folds": f"each image once, in {self.folds} folds, copies kept together, seed {self.seed}",
         }[self.split]
 
@@ -83,12 +88,14 @@ def plan(
     seed: int = 0,
     network: str | None = None,
     folds: int = 0,
+    start: Bundle | None = None,
 ) -> TrainingPlan:
     """Derive a plan that takes about `minutes` on two cores.
 
-    network: encoder or classifier by name; the task's usual one if None.
+    network: encoder or classifier by name; that of `start`, or the task's usual one, if None.
     folds: 2 or more divide a folder of classes into that many folds; 0 holds out a fifth of the images, or a quarter
         of each image where there are fewer than ten.
+    start: bundle to begin from; layers of the same name and shape take its weights.
 
     Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
     """
@@ -98,26 +105,21 @@ def plan(
         raise BadFolder(f"{folder.root}: {task_name} learns from {wanted}, and this folder has the other kind.")
     if folds == 1 or (folds and not folder.classes):
         raise BadSetting(f"folds {folds}: two or more, and for a folder of classes.")
-    channels = 3 if task.channels == "rgb" else 1
+    begun = None
+    if start is not None:
+        begun = start.card.segmenter if task.outputs else start.card.classifier
+        if begun is None:
+            raise BadSetting(f"{start.card.name} has no {'segmenter' if task.outputs else 'classifier'} to begin from.")
     habits = task.habits
-    if task.outputs:
-        spec = NetworkSpec(
-            kind="unet",
-            encoder_name=network or habits.network,
-            in_channels=channels,
-            outputs=task.outputs,
-            decoder_channels=habits.decoder_channels,
-        )
-        crop_px = habits.crop_px
-    else:
-        crop_px = _frame_px(folder.images)
-        spec = NetworkSpec(
-            kind="classifier",
-            encoder_name=network or habits.network,
-            in_channels=channels,
-            outputs=folder.classes,
-            input_px=crop_px,
-        )
+    crop_px = habits.crop_px if task.outputs else _frame_px(folder.images)
+    spec = NetworkSpec(
+        kind="unet" if task.outputs else "classifier",
+        encoder_name=network or (begun.encoder_name if begun else habits.network),
+        in_channels=3 if task.channels == "rgb" else 1,
+        outputs=task.outputs or folder.classes,
+        decoder_channels=(begun.decoder_channels if begun else habits.decoder_channels) if task.outputs else (),
+        input_px=None if task.outputs else crop_px,
+    )
     split: Literal["image", "place", "folds"] = "folds" if folds else "image" if len(folder.images) >= 10 else "place"
     if split == "place" and folder.classes:
         raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
@@ -133,6 +135,7 @@ def plan(
         label_smoothing=habits.label_smoothing,
         ema_decay=habits.ema_decay,
         seed=seed,
+        start=f"{start.card.name} {start.card.version} ({start.card.weights_sha256[:12]})" if start else None,
         split=split,
         held_out=_held_out(folder.images, seed) if split == "image" else (),
         held_out_share=0.25 if split == "place" else 0,

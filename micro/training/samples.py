@@ -103,7 +103,7 @@ class Sampler:
         """Return a frame (y, x, C), scaled by what is found in it after augmentation, as the engine will scale it."""
         pixels = self._augmentation.optics(source.pixels, random)
         turned, _ = self._augmentation.geometry(pixels.astype(np.float32), source.labels, random)
-        return _scaled(turned, self._task.scaling(turned))
+        return self._augmentation.light(_scaled(turned, self._task.scaling(turned)), random)
 
     def _crop(self, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
         """Return scaled pixels (y, x, C), maps (K, y, x) and weight (y, x) of one random crop."""
@@ -113,8 +113,10 @@ class Sampler:
         pixels = self._augmentation.optics(source.pixels[rows, columns], random)
         scaled = _scaled(pixels, source.scaling, source.labels.shape, rows, columns)
         scaled, labels = self._augmentation.geometry(scaled, source.labels[rows, columns], random)
+        if self._task.spoil is not None:
+            scaled = self._task.spoil(scaled, labels, random)
         targets = self._task.encode(_filled(labels, self._plan.crop_px))
-        return _filled(scaled, self._plan.crop_px), targets.maps, targets.weight
+        return self._augmentation.light(_filled(scaled, self._plan.crop_px), random), targets.maps, targets.weight
 
     def _window(self, source: _Source, random: np.random.Generator) -> tuple[slice, slice]:
         height, width = source.labels.shape

@@ -20,8 +20,8 @@ def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
         train = [item for item in images if item.image.name not in plan.held_out]
         return train, [item for item in images if item.image.name in plan.held_out]
     edges = [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
-    train = [_columns(item, 0, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
-    return train, [_columns(item, edge, item.image.width_px) for item, edge in zip(images, edges, strict=True)]
+    train = [_left(item, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
+    return train, [_known_right(item, edge) for item, edge in zip(images, edges, strict=True)]
 
 
 def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Sides:
@@ -48,8 +48,16 @@ def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
     return held_out
 
 
-def _columns(item: Annotated, first: int, last: int) -> Annotated:
-    """Return an image and its labels cut to the columns first .. last - 1."""
+def _left(item: Annotated, columns: int) -> Annotated:
+    """Return an image and its labels cut to the first so many columns."""
     assert item.labels is not None
-    image = replace(item.image, pixels=item.image.pixels[:, first:last])
-    return replace(item, image=image, labels=item.labels[:, first:last])
+    image = replace(item.image, pixels=item.image.pixels[:, :columns])
+    return replace(item, image=image, labels=item.labels[:, :columns])
+
+
+def _known_right(item: Annotated, first: int) -> Annotated:
+    """Return the whole image, as a user predicts it, with labels that are known from column `first` on only."""
+    assert item.labels is not None
+    labels = item.labels.copy()
+    labels[:, :first] = -1
+    return replace(item, labels=labels)
