@@ -67,8 +67,8 @@ class Task:
     decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
         20,000 x 20,000 pixels: no float map of the whole image.
     measure: regions on the image's own grid and that image -> columns, one value a region.
-    spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn over
-        them that do not change the answer, for training.
+    spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
+        them, which do not change the answer; for training.
     judge: class of the frame, its probability, settings and the recipe's review_below -> OK, REVIEW or NG.
     habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.

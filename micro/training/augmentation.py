@@ -11,33 +11,58 @@ from numpy.typing import NDArray
 
 from micro.tasks import Task
 
+MIRROR = cv2.BORDER_REFLECT_101
+
 
 class Augmentation:
-    """Random changes of the camera and of the place, for one task.
+    """Random changes of camera and place for one task; everything follows from the generator that is passed in.
 
-    A colour that is evidence keeps its contrast, and an orientation that is evidence is only mirrored.
+    A colour that is evidence keeps its contrast; an orientation that is evidence is only mirrored or tilted a little.
     """
 
     def __init__(self, task: Task) -> None:
-        camera = [
-            A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=0.3),
-            A.GaussNoise(std_range=(0.003, 0.025), p=0.3),
-            A.ImageCompression(quality_range=(50, 95), p=0.3),
-        ]
         mirrors = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
-        turns = [
-            A.D4(p=1),
-            A.Affine(scale=(0.8, 1.25), rotate=(-20, 20), shear=(-5, 5), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
-        ]
         self._light_changes = not task.colour_is_evidence
-        self._optics = A.Compose(camera)
-        self._geometry = A.Compose(mirrors if task.orientation_is_evidence else turns)
+        self._optics = A.Compose(
+            [
+                A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=0.3),
+                A.GaussNoise(std_range=(0.003, 0.025), p=0.3),
+                A.ImageCompression(quality_range=(50, 95), p=0.3),
+            ]
+        )
+        tilt = A.Affine(scale=(0.8, 1.25), rotate=(-20, 20), shear=(-5, 5), border_mode=MIRROR, p=0.5)
+        self._geometry = A.Compose(mirrors if task.orientation_is_evidence else [A.D4(p=1), tilt])
+        exposure = [
+            A.RandomBrightnessContrast(brightness_limit=0.08, contrast_limit=0.25, p=0.6),
+            A.RandomGamma(gamma_limit=(85, 118), p=0.2),
+        ]
+        shift = A.Affine(
+            scale=(0.9, 1.15),
+            translate_percent=(-0.1, 0.1),
+            rotate=(-4, 4),
+            shear=(-3, 3),
+            border_mode=MIRROR,
+            p=0.8,
+        )
+        # a frame is named by marks of a few grey levels: camera faults are milder here, and most frames are compressed
+        faults = [A.GaussianBlur(blur_limit=3, sigma_limit=(0.3, 0.9)), A.GaussNoise(std_range=(0.005, 0.02))]
+        self._frame = A.Compose(
+            [
+                *(mirrors if task.orientation_is_evidence else [A.D4(p=1)]),
+                shift,
+                *(exposure if self._light_changes else []),
+                A.OneOf(faults, p=0.3),
+                A.ImageCompression(quality_range=(60, 95), p=0.7),
+            ]
+        )
+
+    def frame(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+        """Return a whole frame (y, x, C) uint8 as it might have been taken another time."""
+        return _changed(self._frame, pixels, random)
 
     def optics(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-        """Return pixels (y, x, C) uint8 as another camera might have taken them."""
-        self._optics.set_random_seed(int(random.integers(2**31)))
-        changed: NDArray[np.uint8] = self._optics(image=np.ascontiguousarray(pixels))["image"]
-        return changed.reshape(pixels.shape)
+        """Return a crop (y, x, C) uint8 as another camera might have taken it."""
+        return _changed(self._optics, pixels, random)
 
     def geometry(
         self, pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator
@@ -53,3 +78,9 @@ class Augmentation:
             return scaled
         changed: NDArray[np.float32] = scaled * np.float32(np.exp(random.uniform(-0.4, 0.4)))
         return changed + np.float32(random.uniform(-0.3, 0.3))
+
+
+def _changed(change: A.Compose, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    change.set_random_seed(int(random.integers(2**31)))
+    changed: NDArray[np.uint8] = change(image=np.ascontiguousarray(pixels))["image"]
+    return changed.reshape(pixels.shape)

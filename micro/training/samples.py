@@ -101,9 +101,8 @@ class Sampler:
 
     def _frame(self, source: _Source, random: np.random.Generator) -> NDArray[np.float32]:
         """Return a frame (y, x, C), scaled by what is found in it after augmentation, as the engine will scale it."""
-        pixels = self._augmentation.optics(source.pixels, random)
-        turned, _ = self._augmentation.geometry(pixels.astype(np.float32), source.labels, random)
-        return self._augmentation.light(_scaled(turned, self._task.scaling(turned)), random)
+        pixels = self._augmentation.frame(source.pixels, random)
+        return _scaled(pixels, self._task.scaling(pixels))
 
     def _crop(self, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
         """Return scaled pixels (y, x, C), maps (K, y, x) and weight (y, x) of one random crop."""
