@@ -168,7 +168,7 @@ def train(
     start
         Bundle to begin from instead of random weights.
     folds
-        For folders of classes: measure by so many folds, then train on everything.
+        Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     seed
         Same seed, same folder, same weights.
     about

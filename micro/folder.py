@@ -1,5 +1,6 @@
 """A folder of annotated images: what is in it, and everything that is wrong with it, before anything is trained."""
 
+import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from micro.errors import BadFolder, UnreadableImage
 from micro.micrograph import Micrograph
 
 ANNOTATION_FOLDERS = ("masks", "labels", "labels_rgb", "instance_masks", "annotations")
+GROUPS = "groups.csv"
 # Quality of the common re-encoding: high enough to keep what an eye sees, low enough to hide how a file came.
 REENCODE_QUALITY = 90
 
@@ -25,7 +27,8 @@ class Annotated:
 
     labels: (Y, X) int32 instance ids, 0 for background, or None where the annotation is the class of the whole frame.
     class_name: class of the frame, or None where the annotation is a mask.
-    group: images of one group show the same thing (equal pixels) and stay on one side of a split.
+    group: images of one group show the same thing and stay on one side of a split: equal pixels, or one specimen.
+    digest: what equal pixels have in common.
     lossless: whether the file kept every pixel value as it was taken.
     """
 
@@ -33,6 +36,7 @@ class Annotated:
     labels: NDArray[np.int32] | None
     class_name: str | None
     group: str
+    digest: str
     lossless: bool
 
 
@@ -62,7 +66,8 @@ def read(root: Path) -> AnnotatedFolder:
     """Read `images/` with a folder of masks beside it, or one folder a class, at root or in `root/images`.
 
     Masks have their image's stem: instance ids as an index image or label TIFF, or one RGB colour an instance; see
-    `formats.read_labels`. Raises BadFolder with the list of all problems when there is any.
+    `formats.read_labels`. A `groups.csv` with the columns image,group names images of one specimen, chip or microscope
+    setting, which then stay on one side of every split. Raises BadFolder with the list of all problems.
     """
     if not root.is_dir():
         raise BadFolder(f"{root}: no such folder.")
@@ -72,6 +77,8 @@ def read(root: Path) -> AnnotatedFolder:
         items, problems = _masked(images, masks)
     else:
         items, problems = _sorted_by_class(images)
+    items, unknown = _grouped(items, root / GROUPS)
+    problems += unknown
     if not items and not problems:
         problems = [
             f"nothing annotated: neither images/ with one of {', '.join(ANNOTATION_FOLDERS)}/, nor a folder a class."
@@ -128,7 +135,8 @@ def _masked(images: Path, masks: Path) -> tuple[list[Annotated], list[str]]:
                 f"{image.height_px} x {image.width_px}."
             )
         else:
-            items.append(Annotated(image, labels, None, _digest(image), True))
+            digest = _digest(image)
+            items.append(Annotated(image, labels, None, digest, digest, True))
     return items, problems
 
 
@@ -147,10 +155,26 @@ def _sorted_by_class(images: Path) -> tuple[list[Annotated], list[str]]:
                 problems.append(str(fault))
                 continue
             lossless = path.suffix.lower() not in (".jpg", ".jpeg", ".webp")
-            items.append(Annotated(image, None, folder.name, _digest(image), lossless))
+            digest = _digest(image)
+            items.append(Annotated(image, None, folder.name, digest, digest, lossless))
     if len({item.class_name for item in items}) == 1:
         problems.append(f"{images}: only one class, {items[0].class_name!r}; a classifier needs two.")
     return items, problems
+
+
+def _grouped(items: Sequence[Annotated], path: Path) -> tuple[list[Annotated], list[str]]:
+    """Give images the groups that a table names; copies of one image count as one group as it is."""
+    if not path.is_file():
+        return list(items), []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "group"} <= rows[0].keys():
+        return list(items), [f"{path}: a table with the columns image,group is expected."]
+    group_of = {row["image"]: row["group"] for row in rows}
+    names = {item.image.name for item in items}
+    problems = [f"{path}: no image {name!r} in the folder." for name in group_of if name not in names]
+    problems += [f"{path}: no group for the image {name!r}." for name in sorted(names - group_of.keys())]
+    return [replace(item, group=group_of.get(item.image.name, item.group)) for item in items], problems
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -170,17 +194,17 @@ def _digest(image: Micrograph) -> str:
     return hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()
 
 
-def _groups(items: Sequence[Annotated]) -> Mapping[str, list[Annotated]]:
+def _twins(items: Sequence[Annotated]) -> Mapping[str, list[Annotated]]:
     groups: dict[str, list[Annotated]] = defaultdict(list)
     for item in items:
-        groups[item.group].append(item)
+        groups[item.digest].append(item)
     return groups
 
 
 def _contradictions(items: Sequence[Annotated]) -> list[str]:
     """Name images that are equal and annotated differently."""
     problems = []
-    for twins in _groups(items).values():
+    for twins in _twins(items).values():
         first = twins[0]
         for other in twins[1:]:
             same_mask = first.labels is None or other.labels is None or np.array_equal(first.labels, other.labels)
@@ -193,7 +217,7 @@ def _twin_remarks(items: Sequence[Annotated]) -> list[str]:
     return [
         "the same image more than once, kept on one side of every split: "
         + ", ".join(twin.image.name for twin in twins)
-        for twins in _groups(items).values()
+        for twins in _twins(items).values()
         if len(twins) > 1
     ]
 

@@ -109,11 +109,13 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
 
 def joined(trials: Sequence[Trial]) -> Trial:
     """Return the trials of the folds of one cross-validation as one."""
-    assert all(trial.truth is not None for trial in trials)
+    truths = [part.truth for part in trials if part.truth is not None]
+    probabilities = [part.probabilities for part in trials if part.probabilities is not None]
     return Trial(
+        regions=tuple(row for part in trials for row in part.regions),
         class_names=trials[0].class_names,
-        truth=np.concatenate([trial.truth for trial in trials if trial.truth is not None]),
-        probabilities=np.concatenate([trial.probabilities for trial in trials if trial.probabilities is not None]),
+        truth=np.concatenate(truths) if truths else None,
+        probabilities=np.concatenate(probabilities) if probabilities else None,
     )
 
 

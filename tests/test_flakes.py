@@ -129,3 +129,15 @@ def test_settings_out_of_range_are_refused():
         FlakeSettings(min_area_px=0)
     with pytest.raises(ValidationError):
         FlakeSettings(inside_above=1.5)
+
+
+def test_scaled_pixels_are_contrast_plus_the_hue_of_the_substrate():
+    substrate_rgb = np.array([130, 115, 160], np.float64)
+    pixels = np.full((80, 100, 3), substrate_rgb.astype(np.uint8), np.uint8)
+    pixels[20:40, 30:50] = (substrate_rgb * 0.8).astype(np.uint8)
+    found = flakes.scaling(pixels)
+    center, spread = found.window((80, 100), slice(0, 80), slice(0, 100))
+    scaled = (pixels.transpose(2, 0, 1) - center) / spread
+    hue = substrate_rgb / substrate_rgb.mean() - 1
+    assert np.allclose(scaled[:, 60, 80], hue, atol=0.02)
+    assert np.allclose(scaled[:, 30, 40] - scaled[:, 60, 80], -0.2, atol=0.02)

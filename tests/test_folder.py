@@ -62,6 +62,34 @@ def test_copies_of_an_image_share_a_group_and_are_remarked(tmp_path):
     assert any("crack/a.png, crack/b.png" in remark for remark in read.remarks)
 
 
+def masked(root, names):
+    for seed, name in enumerate(names):
+        write(root / "images" / f"{name}.png", noise(seed))
+        write(root / "masks" / f"{name}.png", np.ones((32, 32), np.uint8))
+
+
+def test_a_table_names_groups_that_stay_together(tmp_path):
+    masked(tmp_path, "abc")
+    (tmp_path / "groups.csv").write_text("image,group\na.png,chip 1\nb.png,chip 2\nc.png,chip 1\n")
+    assert [item.group for item in folder.read(tmp_path).images] == ["chip 1", "chip 2", "chip 1"]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("image,group\na.png,1\n", "no group for the image 'b.png'"),
+        ("image,group\na.png,1\nb.png,1\nz.png,1\n", "no image 'z.png'"),
+        ("name;chip\na.png;1\n", "columns image,group"),
+        ("", "columns image,group"),
+    ],
+)
+def test_a_table_of_groups_that_does_not_fit_is_a_problem(tmp_path, table, problem):
+    masked(tmp_path, "ab")
+    (tmp_path / "groups.csv").write_text(table)
+    with pytest.raises(BadFolder, match=problem):
+        folder.read(tmp_path)
+
+
 def test_equal_pixels_in_two_classes_are_a_problem(tmp_path):
     write(tmp_path / "crack" / "a.png", noise(1))
     write(tmp_path / "clean" / "b.png", noise(1))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -227,3 +229,14 @@ def test_a_bundle_without_the_kind_of_network_is_no_start(masks, frames, tmp_pat
     _, segmenter = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
     with pytest.raises(BadSetting, match="no classifier to begin from"):
         training.plan(frames, "defects", 1, start=segmenter)
+
+
+def test_folds_of_masks_measure_every_group_once(masks, tmp_path):
+    two = [replace(item, group=str(number // 2)) for number, item in enumerate(masks.images)]
+    grouped = replace(masks, images=tuple(two))
+    plan = short(training.plan(grouped, "grains", 1, folds=2), steps=2)
+    _, made = finish(training.train_steps(plan, grouped, tmp_path / "a", making()))
+    page = (made.folder / "README.md").read_text()
+    assert all(page.count(f"  {item.image.name}\n") == 1 for item in masks.images)
+    with pytest.raises(BadSetting, match="2 groups"):
+        training.plan(grouped, "grains", 1, folds=3)

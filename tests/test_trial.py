@@ -11,7 +11,7 @@ from micro.micrograph import Micrograph
 
 def frame(class_name, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)
-    return Annotated(Micrograph(pixels, f"{seed}.png"), None, class_name, str(seed), True)
+    return Annotated(Micrograph(pixels, f"{seed}.png"), None, class_name, str(seed), str(seed), True)
 
 
 def test_a_bundle_of_the_other_kind_cannot_be_scored(tmp_path):
@@ -40,7 +40,7 @@ def test_a_trial_of_regions_scores_the_engines_own_answer_perfect(tmp_path):
     engine = Engine(make_bundle(tmp_path / "b"), device="cpu")
     image = Micrograph(np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8))
     labels = engine.predict(image).regions.labels
-    result = trial.run(engine, [Annotated(image, labels, None, "a", True)])
+    result = trial.run(engine, [Annotated(image, labels, None, "a", "a", True)])
     figures = {row.what: row.value for row in result.measured("itself")}
     assert figures["adjusted Rand index"] == 1
     assert figures["AP at IoU 0.5"] == 1

@@ -67,7 +67,7 @@ def draw(seed: int, height_px: int = 512, width_px: int = 512) -> Scene:
 
 def _graphene(rng: np.random.Generator) -> Crystal:
     index = np.array([2.75, 2.7, 2.65]) * rng.normal(1, 0.03) - 1j * np.array([1.45, 1.35, 1.3]) * rng.normal(1, 0.06)
-    return Crystal(index, 0.335, 8)
+    return Crystal(index, 0.335, 6)
 
 
 def _dichalcogenide(rng: np.random.Generator) -> Crystal:

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from micro.illumination import substrate
+from micro.illumination import Scaling, substrate
 from micro.measure import columns
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import Targets, Task, TaskSettings
+from micro.tasks import Habits, Targets, Task, TaskSettings
 from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
+MOST_HUE = 0.5
 BLOCK_PX = 1024
 
 
@@ -30,6 +31,21 @@ class FlakeSettings(TaskSettings):
     core_above: float = Field(default=0.25, gt=0, lt=1, description="depth from which touching terraces are told apart")
     min_score: float = Field(default=0.5, ge=0, le=1, description="regions less sure than this are dropped")
     min_area_px: int = Field(default=300, ge=1, description="smaller regions are dropped; 300 px are 46 um2 at 0.39 um")
+
+
+def scaling(pixels: NDArray[np.generic]) -> Scaling:
+    """Scale to contrast against the local substrate, plus the substrate's own hue: (I - S) / S + hue.
+
+    Contrast of one and the same layer changes with the oxide, and the oxide with the substrate's colour: dark blue is
+    thick graphene on a violet substrate and six layers on a grey one. hue is S / (mean of its channels) - 1, one number
+    a channel and image, and 0 for a grey substrate.
+
+    pixels: (Y, X, 3).
+    """
+    light = substrate(pixels)
+    level = light.center.mean((1, 2), keepdims=True)
+    hue = (level / level.mean() - 1).clip(-MOST_HUE, MOST_HUE)
+    return Scaling((light.center - hue * light.spread).astype(np.float32), light.spread)
 
 
 def encode(labels: NDArray[np.int32]) -> Targets:
@@ -128,9 +144,10 @@ TASK = Task(
     channels="rgb",
     outputs=("inside", "depth"),
     settings=FlakeSettings,
-    scaling=substrate,
+    scaling=scaling,
     encode=encode,
     decode=decode,
     measure=measure,
+    habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=192, batch=4, learning_rate=2e-3, ema_decay=0.995),
     colour_is_evidence=True,
 )

@@ -90,9 +90,9 @@ def train_steps(
 def _folds(
     plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making
 ) -> Generator[Epoch, None, tuple[tuple[Measured, ...], str]]:
-    """Train one classifier a fold, try each on the frames it never saw, and return figures and a page of them all.
+    """Train one network a fold, try each on the images it never saw, and return figures and a page of them all.
 
-    They are tried on frames as they are, and on the same frames after strong compression.
+    Frames are tried as they are, and again after strong compression.
     """
     plain: list[trial.Trial] = []
     rough: list[trial.Trial] = []
@@ -103,7 +103,9 @@ def _folds(
         state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
-        rough.append(trial.run(engine, [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]))
+        if folder.classes:
+            again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
+            rough.append(trial.run(engine, again))
     figures: tuple[Measured, ...] = ()
     page = []
     for on, parts in ((plan.describe_held_out(), plain), (ROUGH, rough)):

@@ -19,6 +19,9 @@ from micro.training.folds import fold_numbers
 TRAINING_FLOPS_PER_SECOND = 6e10
 # A step of training costs about three forward passes: forward, and backward to inputs and to weights.
 PASSES_PER_STEP = 3
+# What was learned already is lost at the rate that learns from nothing.
+GENTLER = 0.25
+UNMEASURED_HALO_STRIDES = 6
 # Pixels left out between the part of an image that trains and the part that is held out.
 PLACE_GAP_PX = 32
 # Name of the plan's file in a bundle.
@@ -76,7 +79,7 @@ class TrainingPlan(BaseModel):
             "image": f"{len(self.held_out)} whole images that never trained, chosen with seed {self.seed}",
             "place": f"the right {self.held_out_share:.0%} of every image, {PLACE_GAP_PX} px from what trained, "
             "each image predicted whole",
-            "folds": f"each image once, in {self.folds} folds, copies kept together, seed {self.seed}",
+            "folds": f"each image once, in {self.folds} folds, groups and copies kept together, seed {self.seed}",
         }[self.split]
 
 
@@ -93,7 +96,7 @@ def plan(
     """Derive a plan that takes about `minutes` on two cores.
 
     network: encoder or classifier by name; that of `start`, or the task's usual one, if None.
-    folds: 2 or more divide a folder of classes into that many folds; 0 holds out a fifth of the images, or a quarter
+    folds: 2 or more divide the groups of images into that many folds; 0 holds out a fifth of the images, or a quarter
         of each image where there are fewer than ten.
     start: bundle to begin from; layers of the same name and shape take its weights.
 
@@ -103,8 +106,9 @@ def plan(
     if bool(task.outputs) != (not folder.classes):
         wanted = "masks beside images/" if task.outputs else "one folder a class"
         raise BadFolder(f"{folder.root}: {task_name} learns from {wanted}, and this folder has the other kind.")
-    if folds == 1 or (folds and not folder.classes):
-        raise BadSetting(f"folds {folds}: two or more, and for a folder of classes.")
+    groups = len({item.group for item in folder.images})
+    if folds and not 2 <= folds <= groups:
+        raise BadSetting(f"{folds} folds: at least 2, and no more than the {groups} groups of images in the folder.")
     begun = None
     if start is not None:
         begun = start.card.segmenter if task.outputs else start.card.classifier
@@ -123,6 +127,9 @@ def plan(
     split: Literal["image", "place", "folds"] = "folds" if folds else "image" if len(folder.images) >= 10 else "place"
     if split == "place" and folder.classes:
         raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
+    if task.outputs:
+        # wide enough for every network offered while training measures itself; what it really needs is measured then
+        spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
     return TrainingPlan(
         task=task_name,
         folder=folder.root.resolve().name,
@@ -130,7 +137,7 @@ def plan(
         crop_px=crop_px,
         batch=habits.batch,
         steps=max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch))),
-        learning_rate=habits.learning_rate,
+        learning_rate=habits.learning_rate * (GENTLER if start else 1),
         weight_decay=habits.weight_decay,
         label_smoothing=habits.label_smoothing,
         ema_decay=habits.ema_decay,
