@@ -213,7 +213,7 @@ class Engine:
         """Return bytes (B, K, y, x) for tiles (B, y, x, C)."""
         assert self._segmenter is not None
         with torch.inference_mode(), self._precision():
-            probabilities = self._segmenter(self._scaled(pixels, windows)).sigmoid_()
+            probabilities = self._segmenter(self._scaled(pixels, windows)).float().sigmoid_()
             answers: NDArray[np.uint8] = probabilities.mul_(255).round_().to(torch.uint8).cpu().numpy()
             return answers
 
