@@ -166,7 +166,7 @@ def train(
     network
         Encoder or classifier by name; the task's usual one if not given.
     start
-        Bundle to begin from instead of random weights.
+        Bundle to begin from instead of random weights, or imagenet where that can be downloaded.
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     seed
@@ -186,8 +186,9 @@ def train(
     out.print(annotated.describe())
     from micro import training
 
-    begun = bundle.load(start) if start else None
-    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds, start=begun)
+    begun = bundle.load(start) if start and start != training.IMAGENET else None
+    first = begun or (training.IMAGENET if start else None)
+    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds, start=first)
     out.print(planned.describe())
     making = training.Making(
         name=out_dir.resolve().name,

@@ -240,3 +240,25 @@ def test_folds_of_masks_measure_every_group_once(masks, tmp_path):
     assert all(page.count(f"  {item.image.name}\n") == 1 for item in masks.images)
     with pytest.raises(BadSetting, match="2 groups"):
         training.plan(grouped, "grains", 1, folds=3)
+
+
+def test_imagenet_is_refused_with_a_sentence_where_it_cannot_be_downloaded(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "segmentation_models_pytorch.encoders.get_encoder", lambda *_, **__: (_ for _ in ()).throw(OSError)
+    )
+    plan = short(training.plan(masks, "grains", 1, start="imagenet"))
+    with pytest.raises(BadSetting, match="cannot be downloaded here"):
+        next(training.train_steps(plan, masks, tmp_path / "a", making()))
+
+
+def test_weights_of_imagenet_are_taken_by_the_layers_they_fit(masks, tmp_path, monkeypatch):
+    import segmentation_models_pytorch as smp
+
+    learned = smp.encoders.get_encoder("resnet18", depth=3, weights=None)
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.get_encoder", lambda *_, **__: learned)
+    plan = short(training.plan(masks, "grains", 1, start="imagenet"), steps=1, learning_rate=1e-12)
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    name = "layer1.0.conv1.weight"
+    taken = made.weights()[f"segmenter.encoder.{name}"]
+    assert np.array_equal(taken, learned.state_dict()[name].numpy().astype(np.float16))
+    assert made.weights()["segmenter.encoder.conv1.weight"].shape[1] == 1, "grey images keep a layer of their own"

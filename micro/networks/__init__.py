@@ -3,7 +3,7 @@
 from typing import cast
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
@@ -33,6 +33,28 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     refuse_unknown(spec)
     return _segmenter(spec) if spec.kind == "unet" else _classifier(spec)
+
+
+def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
+    """Return the weights of a network whose encoder, or all but the last layer, learned ImageNet; they are downloaded.
+
+    Names are those of `build`; the first layer differs in shape where the spec has other channels than red, green and
+    blue. Raises BadSetting where the machine cannot download them. Their licence is not that of `micro`.
+    """
+    refuse_unknown(spec)
+    try:
+        if spec.kind == "classifier":
+            return dict(torchvision.models.get_model(spec.encoder_name, weights="DEFAULT").state_dict())
+        import segmentation_models_pytorch as smp
+
+        levels = len(spec.decoder_channels)
+        encoder = smp.encoders.get_encoder(spec.encoder_name, depth=levels, weights="imagenet")
+    except Exception as fault:  # each library has its own way to say that nothing could be fetched
+        raise BadSetting(
+            f"ImageNet weights of {spec.encoder_name} cannot be downloaded here ({type(fault).__name__}). "
+            f"Leave --from out, or begin from a bundle; neither needs a network connection."
+        ) from fault
+    return {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
 
 
 def stride(spec: NetworkSpec) -> int:

@@ -20,7 +20,7 @@ from micro.folder import AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.training.making import Making, card_of, keep_readme
-from micro.training.plan import PLAN, TrainingPlan
+from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
 from micro.training.sides import fold_sides, sides
 
@@ -122,8 +122,7 @@ def _fit(
     """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
     torch.manual_seed(plan.seed)
     network = networks.build(plan.network)
-    if start is not None:
-        _begin_from(network, start)
+    _take_over(network, _starting_weights(plan, start))
     network = network.to(memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
@@ -148,13 +147,16 @@ def _fit(
     return average
 
 
-def _begin_from(network: nn.Module, start: bundles.Bundle) -> None:
-    """Take over the weights of every layer that has the same name and shape; the others stay random."""
+def _starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State:
+    if start is not None:
+        return {name.partition(".")[2]: torch.from_numpy(value) for name, value in start.weights().items()}
+    return networks.imagenet(plan.network) if plan.start == IMAGENET else {}
+
+
+def _take_over(network: nn.Module, weights: State) -> None:
+    """Take the weights of every layer that has the same name and shape; the others stay random."""
     state = network.state_dict()
-    for name, value in start.weights().items():
-        layer = name.partition(".")[2]
-        if layer in state and state[layer].shape == value.shape:
-            state[layer] = torch.from_numpy(value)
+    state |= {name: value for name, value in weights.items() if name in state and state[name].shape == value.shape}
     network.load_state_dict(state)
 
 

@@ -46,7 +46,7 @@ class Making:
 
     command: what was typed, so that it can be typed again.
     sample: the image that the bundle carries to prove itself; the first held-out image if None.
-    start: the bundle that the plan begins from.
+    start: the bundle that the plan begins from, if it begins from one.
     """
 
     name: str

@@ -24,6 +24,8 @@ GENTLER = 0.25
 UNMEASURED_HALO_STRIDES = 6
 # Pixels left out between the part of an image that trains and the part that is held out.
 PLACE_GAP_PX = 32
+# What a plan says it starts from where that is no bundle.
+IMAGENET: Literal["imagenet"] = "imagenet"
 # Name of the plan's file in a bundle.
 PLAN = "plan.json"
 
@@ -33,7 +35,7 @@ class TrainingPlan(BaseModel):
 
     held_out: names of the images that are never trained on; empty where the split is by place or by folds.
     held_out_share: share of each image's width, at its right, that is never trained on (split by place).
-    start: bundle whose weights training begins from, as name, version and the first digits of their hash.
+    start: bundle that training begins from, as name, version and the first digits of its weights' hash; or "imagenet".
     folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
     """
 
@@ -91,14 +93,15 @@ def plan(
     seed: int = 0,
     network: str | None = None,
     folds: int = 0,
-    start: Bundle | None = None,
+    start: Bundle | Literal["imagenet"] | None = None,
 ) -> TrainingPlan:
     """Derive a plan that takes about `minutes` on two cores.
 
     network: encoder or classifier by name; that of `start`, or the task's usual one, if None.
     folds: 2 or more divide the groups of images into that many folds; 0 holds out a fifth of the images, or a quarter
         of each image where there are fewer than ten.
-    start: bundle to begin from; layers of the same name and shape take its weights.
+    start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
+        take its weights.
 
     Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
     """
@@ -110,7 +113,7 @@ def plan(
     if folds and not 2 <= folds <= groups:
         raise BadSetting(f"{folds} folds: at least 2, and no more than the {groups} groups of images in the folder.")
     begun = None
-    if start is not None:
+    if isinstance(start, Bundle):
         begun = start.card.segmenter if task.outputs else start.card.classifier
         if begun is None:
             raise BadSetting(f"{start.card.name} has no {'segmenter' if task.outputs else 'classifier'} to begin from.")
@@ -142,12 +145,18 @@ def plan(
         label_smoothing=habits.label_smoothing,
         ema_decay=habits.ema_decay,
         seed=seed,
-        start=f"{start.card.name} {start.card.version} ({start.card.weights_sha256[:12]})" if start else None,
+        start=_described(start),
         split=split,
         held_out=_held_out(folder.images, seed) if split == "image" else (),
         held_out_share=0.25 if split == "place" else 0,
         folds=folds,
     )
+
+
+def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:
+    if isinstance(start, Bundle):
+        return f"{start.card.name} {start.card.version} ({start.card.weights_sha256[:12]})"
+    return start
 
 
 def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
