@@ -118,6 +118,12 @@ def test_an_image_of_unknown_scale_is_refused_where_the_card_states_one(tmp_path
         engine.predict(picture(60, 90))
 
 
+def test_a_pixel_size_that_would_blow_the_image_up_is_refused(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b", pixel_size_um=0.001), device="cpu")
+    with pytest.raises(BadSetting, match="Is the pixel size right"):
+        engine.predict(replace(picture(60, 90), pixel_size_um=1000.0))
+
+
 def test_the_recipes_pixel_size_wins_and_is_recorded(segmenter):
     engine = Engine(segmenter, Recipe(model="x", pixel_size_um=0.25), device="cpu")
     found = engine.predict(replace(picture(64, 64), pixel_size_um=9.0, pixel_size_source="FEI tag"))
@@ -148,7 +154,11 @@ def test_cuda_is_refused_where_there_is_none():
         pick_device("cuda")
 
 
-def test_out_of_memory_halves_the_tile_and_the_prediction_says_so(segmenter, monkeypatch):
+@pytest.mark.parametrize(
+    "fault",
+    [torch.OutOfMemoryError("no room"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_out_of_memory_halves_the_tile_and_the_prediction_says_so(segmenter, monkeypatch, fault):
     engine = Engine(segmenter, device="cpu", tile_px=512)
     image = picture(400, 400)
     whole = engine.predict(image)
@@ -156,7 +166,7 @@ def test_out_of_memory_halves_the_tile_and_the_prediction_says_so(segmenter, mon
 
     def too_large(pixels, windows):
         if pixels.shape[1] > 256:
-            raise torch.OutOfMemoryError("no room")
+            raise fault
         return forward(pixels, windows)
 
     monkeypatch.setattr(engine, "_segment", too_large)

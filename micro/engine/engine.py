@@ -20,6 +20,7 @@ from micro import networks, tasks
 from micro.card import NetworkSpec
 from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
+from micro.formats import MAX_PIXELS
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
@@ -171,6 +172,11 @@ class Engine:
                     f"{self.card.name} was trained at {self.card.pixel_size_um} um a pixel. {fault}"
                 ) from fault
             shape = (max(1, round(image.height_px * factor)), max(1, round(image.width_px * factor)))
+            if shape[0] * shape[1] > MAX_PIXELS:
+                raise BadSetting(
+                    f"{image.name}: at {image.pixel_size_um} um a pixel it would become {shape[0]} x {shape[1]} px at the "
+                    f"{self.card.pixel_size_um} um of {self.card.name}. Is the pixel size right?"
+                )
             pixels = resize(pixels, shape)
         return _Job(image, pixels, self.task.scaling(pixels), notes)
 
@@ -189,7 +195,9 @@ class Engine:
         while True:
             try:
                 return (yield from self._tiled(images, scalings))
-            except torch.OutOfMemoryError as fault:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as fault:
+                if not _is_out_of_memory(fault):
+                    raise
                 self._shrink(fault)
 
     def _tiled(
@@ -255,7 +263,7 @@ class Engine:
     def _precision(self) -> torch.autocast | nullcontext[None]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
-    def _shrink(self, fault: torch.OutOfMemoryError) -> None:
+    def _shrink(self, fault: BaseException) -> None:
         """Take the next smaller batch or tile, or give up with what is left to try."""
         tiling = self._tiling
         smaller = (tiling.size_px // 2) // tiling.stride_px * tiling.stride_px
@@ -324,6 +332,11 @@ def _on_grid(regions: Regions, shape_px: tuple[int, int]) -> Regions:
     numbers = np.zeros(len(regions) + 1, np.int32)
     numbers[kept + 1] = np.arange(1, len(kept) + 1)
     return Regions(numbers[labels], tuple(regions.class_names[index] for index in kept), regions.scores[kept])
+
+
+def _is_out_of_memory(fault: BaseException) -> bool:
+    # on a CPU torch raises a plain RuntimeError
+    return not isinstance(fault, RuntimeError) or isinstance(fault, torch.OutOfMemoryError) or "memory" in str(fault)
 
 
 def _shape(image: NDArray[np.generic]) -> tuple[int, int]:
