@@ -174,7 +174,7 @@ class Engine:
             shape = (max(1, round(image.height_px * factor)), max(1, round(image.width_px * factor)))
             if shape[0] * shape[1] > MAX_PIXELS:
                 raise BadSetting(
-                    f"{image.name}: at {image.pixel_size_um} um a pixel it would become {shape[0]} x {shape[1]} px at the "
+                    f"{image.name}: {image.pixel_size_um} um a pixel would make it {shape[0]} x {shape[1]} px at the "
                     f"{self.card.pixel_size_um} um of {self.card.name}. Is the pixel size right?"
                 )
             pixels = resize(pixels, shape)
