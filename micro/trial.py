@@ -80,7 +80,8 @@ class Trial:
 def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
     """Predict annotated images and compare.
 
-    True regions smaller than the smallest one that the bundle reports (its min_area_px) are not counted.
+    True regions smaller than the smallest one that the bundle reports (its min_area_px) are not counted, nor are found
+    regions that lie mostly where the annotation says nothing.
     Raises BadFolder when the bundle answers another kind of question.
     """
     if not items:
@@ -95,11 +96,12 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
         found = engine.predict(item.image).regions
         assert found is not None
         assert item.labels is not None
-        cells = regions.overlap(regions.without_specks(item.labels, smallest), found.labels)
+        truth = regions.without_specks(item.labels, smallest)
+        cells = regions.overlap(truth, found.labels)
         rows.append(
             RegionTrial(
                 image=item.image.name,
-                matches=regions.match(cells),
+                matches=regions.match(regions.overlap(truth, regions.mostly_known(found.labels, truth))),
                 adjusted_rand_index=regions.adjusted_rand_index(cells),
                 variation=regions.variation_of_information(cells),
             )

@@ -130,3 +130,11 @@ def test_labels_that_cannot_be_compared_are_refused(truth, found):
 def test_an_iou_below_one_half_is_refused():
     with pytest.raises(ValueError, match=r"0\.5"):
         score.match(score.overlap(np.ones((2, 2), int), np.ones((2, 2), int)), iou=0.3)
+
+
+def test_a_found_region_that_lies_mostly_in_the_unknown_is_not_counted():
+    truth = np.full((4, 10), -1)
+    truth[:, 5:] = 0
+    found = np.zeros((4, 10), int)
+    found[0, 2:6], found[2, 3:9] = 1, 2
+    assert set(np.unique(score.mostly_known(found, truth))) == {0, 2}

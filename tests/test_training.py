@@ -8,6 +8,7 @@ import torch
 from micro import bundle, folder, tasks, training, trial
 from micro.engine import Engine
 from micro.errors import BadFolder, BadSetting
+from micro.micrograph import Micrograph
 from micro.training.folds import fold_numbers
 from micro.training.plan import PLACE_GAP_PX, TrainingPlan
 from micro.training.samples import Sampler
@@ -105,8 +106,19 @@ def test_training_never_sees_the_places_that_measure(masks):
         edge = whole.image.width_px * 3 // 4
         assert left.image.width_px == edge - PLACE_GAP_PX
         assert np.array_equal(whole.image.pixels[:, : left.image.width_px], left.image.pixels)
-        assert np.array_equal(whole.labels[:, edge:], right.labels[:, edge:])
+        assert np.array_equal(whole.labels[:, edge:], right.labels[:, edge:]), "no square is cut here"
         assert (right.labels[:, :edge] == -1).all(), "what trained is not counted"
+
+
+def test_a_region_cut_by_the_edge_of_the_held_out_part_counts_if_most_of_it_is_there(masks):
+    plan = training.plan(masks, "grains", 1)
+    labels = np.zeros((8, 100), np.int32)
+    labels[0, 70:77], labels[2, 74:80], labels[4, 90:95] = 5, 6, 7
+    image = Micrograph(np.zeros((8, 100), np.uint8))
+    _, (right,) = sides(plan, [replace(masks.images[0], image=image, labels=labels)])
+    assert np.count_nonzero(right.labels == 5) == 0
+    assert np.count_nonzero(right.labels == 6) == 5
+    assert np.count_nonzero(right.labels == 7) == 5
 
 
 def test_folds_divide_classes_evenly_and_keep_copies_together(frames):

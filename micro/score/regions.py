@@ -112,6 +112,16 @@ def without_specks(truth: NDArray[np.integer], min_area_px: int) -> NDArray[np.i
     return np.where(small & (truth > 0), -1, truth).astype(np.int64)
 
 
+def mostly_known(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return found (Y, X) with 0 in place of regions of which more than half lies where truth is negative.
+
+    They are cut by the edge of what was annotated, and the rest of them is no region of its own.
+    """
+    areas_px = np.bincount(found.ravel())
+    known_px = np.bincount(found[truth >= 0], minlength=len(areas_px))
+    return np.where((2 * known_px >= areas_px)[found], found, 0)
+
+
 def adjusted_rand_index(cells: Overlap) -> float:
     """Return how far pairs of pixels agree on being together, 1 for the same partition and about 0 for chance."""
     together = _pairs(cells.area_px)

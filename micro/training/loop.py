@@ -31,6 +31,7 @@ WARM_UP_SHARE = 0.05
 ROUGH_QUALITY = 75
 ROUGH = f"the same frames re-encoded as JPEG of quality {ROUGH_QUALITY}"
 HALO_IMAGES = 2
+LEAST_HALO_STRIDES = 4
 State = dict[str, Tensor]
 
 
@@ -225,5 +226,7 @@ def _with_halo(plan: TrainingPlan, state: State, images: Sequence[Tensor]) -> Tr
     network = networks.build(plan.network)
     network.load_state_dict(state)
     fast = accelerate(network)
-    halo_px = max(choose_halo(fast, plan.network, image) for image in images)
+    measured_px = max(choose_halo(fast, plan.network, image) for image in images)
+    # images that are mostly background agree without any halo, and their few regions do not
+    halo_px = max(measured_px, LEAST_HALO_STRIDES * networks.stride(plan.network))
     return plan.model_copy(update={"network": plan.network.model_copy(update={"halo_px": halo_px})})

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
@@ -56,8 +58,14 @@ def _left(item: Annotated, columns: int) -> Annotated:
 
 
 def _known_right(item: Annotated, first: int) -> Annotated:
-    """Return the whole image, as a user predicts it, with labels that are known from column `first` on only."""
+    """Return the whole image, as a user predicts it, with labels that are known from column `first` on only.
+
+    A region of which more than half lies left of that is not known at all: its rest is no region of its own.
+    """
     assert item.labels is not None
-    labels = item.labels.copy()
+    _, numbers = np.unique(item.labels, return_inverse=True)
+    numbers = numbers.reshape(item.labels.shape)
+    left = 2 * np.bincount(numbers[:, :first].ravel(), minlength=numbers.max() + 1) > np.bincount(numbers.ravel())
+    labels = np.where(left[numbers] & (item.labels > 0), -1, item.labels)
     labels[:, :first] = -1
     return replace(item, labels=labels)
