@@ -138,7 +138,10 @@ class Engine:
         regions: Regions | None = None
         table: Columns = {}
         if maps is not None and self.task.decode is not None:
-            regions = _on_grid(self.task.decode(maps, self.settings), (job.image.height_px, job.image.width_px))
+            regions = self.task.decode(maps, self.settings)
+            if self.task.refine is not None:
+                regions = self.task.refine(regions, job.pixels, job.scaling, self.settings)
+            regions = _on_grid(regions, (job.image.height_px, job.image.width_px))
             if self.task.measure is not None:
                 table = self.task.measure(regions, job.image)
         best = max(scores, key=scores.__getitem__) if scores else None

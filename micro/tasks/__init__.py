@@ -66,6 +66,8 @@ class Task:
     encode: instance labels (Y, X) int32 -> Targets, for training.
     decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
         20,000 x 20,000 pixels: no float map of the whole image.
+    refine: regions, pixels (Y, X, C) on the network's grid, their scaling, settings -> regions, where the pixels tell
+        more than the maps did.
     measure: regions on the image's own grid and that image -> columns, one value a region.
     spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
         them, which do not change the answer; for training.
@@ -82,6 +84,7 @@ class Task:
     scaling: Callable[[NDArray[np.generic]], Scaling]
     encode: Callable[[NDArray[np.int32]], Targets] | None = None
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
+    refine: Callable[[Regions, NDArray[np.generic], Scaling, Any], Regions] | None = None
     measure: Callable[[Regions, Micrograph], Columns] | None = None
     spoil: Callable[[NDArray[np.float32], NDArray[np.int32], np.random.Generator], NDArray[np.float32]] | None = None
     judge: Callable[[str, float, Any, float | None], str] | None = None

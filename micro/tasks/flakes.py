@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.ndimage import find_objects
 
+from micro import terraces
 from micro.illumination import Scaling, substrate
 from micro.measure import columns
 from micro.micrograph import Micrograph
@@ -26,10 +28,16 @@ class FlakeSettings(TaskSettings):
     """How maps of flakes become regions."""
 
     inside_above: float = Field(
-        default=0.5, gt=0, lt=1, description="probability from which a pixel belongs to a flake"
+        default=0.4, gt=0, lt=1, description="probability from which a pixel belongs to a flake"
     )
-    core_above: float = Field(default=0.25, gt=0, lt=1, description="depth from which touching terraces are told apart")
+    core_above: float = Field(default=0.4, gt=0, lt=1, description="depth from which touching terraces are told apart")
     min_score: float = Field(default=0.5, ge=0, le=1, description="regions less sure than this are dropped")
+    terrace_step: float = Field(
+        default=0.05, gt=0, lt=1, description="least difference of contrast between two terraces of one crystal"
+    )
+    max_unevenness: float = Field(
+        default=0.035, gt=0, description="regions whose contrast strays more are no terraces; half a layer of graphene"
+    )
     min_area_px: int = Field(default=300, ge=1, description="smaller regions are dropped; 300 px are 46 um2 at 0.39 um")
 
 
@@ -81,6 +89,33 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
     for rows in _strips(labels.shape[0]):
         labels[rows] = number[labels[rows]]
     return Regions(labels, (CLASS_NAME,) * int(keep.sum()), score[keep].astype(np.float32))
+
+
+def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, settings: FlakeSettings) -> Regions:
+    """Split crystals where their colour steps, and drop what is not of one colour: residue, dirt, shadows.
+
+    Each region is looked at in its own window; no map of the whole image is made.
+    """
+    labels = np.zeros(regions.labels.shape, np.int32)
+    kept: list[int] = []
+    for index, window in enumerate(find_objects(regions.labels)):
+        rows, columns = window
+        center, spread = scaling.window(regions.labels.shape, rows, columns)
+        smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[rows, columns]), 5))
+        contrast = ((smooth.transpose(2, 0, 1) - center) / spread).astype(np.float32)
+        parts = terraces.split(
+            contrast,
+            regions.labels[window] == index + 1,
+            step=settings.terrace_step,
+            min_area_px=settings.min_area_px // 2,
+        )
+        for number in range(1, int(parts.max()) + 1):
+            part = parts == number
+            even = terraces.unevenness(contrast, part) <= settings.max_unevenness
+            if even and np.count_nonzero(part) >= settings.min_area_px:
+                kept.append(index)
+                labels[window][part] = len(kept)
+    return Regions(labels, tuple(regions.class_names[index] for index in kept), regions.scores[kept])
 
 
 def _grow(labels: NDArray[np.int32], inside: NDArray[np.uint8], level: int) -> None:
@@ -147,6 +182,7 @@ TASK = Task(
     scaling=scaling,
     encode=encode,
     decode=decode,
+    refine=refine,
     measure=measure,
     habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=192, batch=4, learning_rate=2e-3, ema_decay=0.995),
     colour_is_evidence=True,

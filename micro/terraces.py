@@ -1,0 +1,99 @@
+"""A crystal's terraces from its colour: each has one thickness, so one contrast, with a step to the next."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+# Contrasts are counted in bins this wide, and the counts smoothed over about two: the noise of a smoothed image.
+BIN = 0.01
+SMOOTH_BINS = 2.0
+# Edges are blurred by the optics over about this many pixels and belong to neither side.
+RIM = np.ones((5, 5), np.uint8)
+LEAST_PEAK = 0.01
+DEEPEST_VALLEY = 0.6
+
+
+def split(
+    contrast: NDArray[np.float32], mask: NDArray[np.bool_], *, step: float, min_area_px: int
+) -> NDArray[np.int32]:
+    """Return the terraces (y, x) of one crystal, numbered from 1; 1 everywhere inside where there is only one.
+
+    The contrasts of the crystal are projected on the line along which they vary most. Each peak of their histogram that
+    stands apart from every higher one is a thickness; pixels go to the nearest, connected pieces are terraces, and what
+    is smaller than a terrace goes to its neighbour.
+
+    contrast: (C, y, x), smoothed. mask: (y, x), the crystal.
+    step: least difference of contrast between two terraces. min_area_px: least area of one.
+    """
+    whole = mask.astype(np.int32)
+    inner = _inner(mask)
+    if np.count_nonzero(inner) < 2 * min_area_px:
+        return whole
+    samples = contrast[:, inner]
+    middle = samples.mean(1)
+    direction = np.linalg.eigh(np.cov(samples).reshape(len(samples), -1))[1][:, -1]
+    along = np.tensordot(direction, contrast - middle[:, np.newaxis, np.newaxis], 1)
+    levels = _levels(along[inner], step)
+    if len(levels) < 2:
+        return whole
+    nearest = np.abs(along[..., np.newaxis] - levels).argmin(-1).astype(np.uint8)
+    nearest = np.asarray(cv2.medianBlur(nearest, 5))
+    parts = np.zeros(mask.shape, np.int32)
+    count = 0
+    for level in range(len(levels)):
+        piece = cv2.morphologyEx(((nearest == level) & mask).astype(np.uint8), cv2.MORPH_OPEN, RIM)
+        found, pieces, facts, _ = cv2.connectedComponentsWithStats(piece, connectivity=4)
+        for number in range(1, found):
+            if facts[number, cv2.CC_STAT_AREA] >= min_area_px:
+                count += 1
+                parts[pieces == number] = count
+    return _filled(parts, mask) if count else whole
+
+
+def unevenness(contrast: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Return how far the contrast of a region (y, x) strays from its own middle: a robust standard deviation.
+
+    1.48 times the median absolute deviation, of the channel that strays most. A terrace is even; residue is not.
+    """
+    inner = _inner(mask)
+    samples = contrast[:, inner if inner.any() else mask]
+    strays = np.abs(samples - np.median(samples, axis=1, keepdims=True))
+    return float(1.48 * np.median(strays, axis=1).max())
+
+
+def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask (y, x) without its rim, which a window's edge may cut."""
+    eroded = cv2.erode(mask.astype(np.uint8), RIM, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(eroded) > 0
+
+
+def _levels(values: NDArray[np.float32], step: float) -> NDArray[np.float64]:
+    """Return the contrasts of the thicknesses, sorted: peaks of the histogram, with a valley to every higher one."""
+    low, high = float(values.min()) - 3 * BIN, float(values.max()) + 3 * BIN
+    counts, edges = np.histogram(values, bins=max(3, round((high - low) / BIN)), range=(low, high))
+    density = gaussian_filter1d(counts.astype(np.float64), SMOOTH_BINS)
+    centers = (edges[1:] + edges[:-1]) / 2
+    rises = density[1:-1] >= density[:-2]
+    falls = density[1:-1] > density[2:]
+    peaks = 1 + np.flatnonzero(rises & falls & (density[1:-1] > LEAST_PEAK * density.sum()))
+    kept: list[int] = []
+    for peak in peaks[np.argsort(-density[peaks], kind="stable")].tolist():
+        if all(
+            abs(centers[peak] - centers[other]) >= step
+            and density[min(peak, other) : max(peak, other) + 1].min() <= DEEPEST_VALLEY * density[peak]
+            for other in kept
+        ):
+            kept.append(peak)
+    return np.sort(centers[kept])
+
+
+def _filled(parts: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give every pixel of the crystal to the nearest terrace."""
+    _, nearest = cv2.distanceTransformWithLabels(
+        (parts == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = np.asarray(nearest)
+    part_of = np.zeros(int(nearest.max()) + 1, np.int32)
+    part_of[nearest[parts > 0]] = parts[parts > 0]
+    return np.where(mask, part_of[nearest], 0).astype(np.int32)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from micro.terraces import split, unevenness
+
+
+def crystal(*contrasts, noise=0.008, width=40):
+    """Terraces side by side, each of one contrast in red, green and blue."""
+    steps = np.repeat(np.array(contrasts, np.float32), width)
+    contrast = np.stack([steps, 0.8 * steps, 0.3 * steps])[:, np.newaxis].repeat(40, 1)
+    contrast = contrast + np.random.default_rng(0).normal(0, noise, contrast.shape)
+    return contrast.astype(np.float32), np.ones(contrast.shape[1:], bool)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_a_staircase_of_layers_has_as_many_terraces(layers):
+    contrast, mask = crystal(*(-0.1 * (number + 1) for number in range(layers)))
+    parts = split(contrast, mask, step=0.05, min_area_px=150)
+    assert parts.max() == layers
+    for number in range(layers):  # each terrace but for the blurred pixels at its edges
+        middle = parts[:, 40 * number + 5 : 40 * number + 35]
+        assert len(np.unique(middle)) == 1
+
+
+def test_noise_alone_is_no_step():
+    contrast, mask = crystal(-0.2, noise=0.02, width=120)
+    assert split(contrast, mask, step=0.05, min_area_px=150).max() == 1
+
+
+def test_a_speck_of_another_colour_goes_to_its_terrace():
+    contrast, mask = crystal(-0.1, -0.3)
+    contrast[:, 18:24, 10:16] = -0.6
+    parts = split(contrast, mask, step=0.05, min_area_px=150)
+    assert parts.max() == 2
+    assert (parts[:, :35] == parts[0, 0]).all()
+
+
+def test_terraces_fill_the_crystal_and_nothing_else():
+    contrast, mask = crystal(-0.1, -0.3)
+    mask[:, :7] = False
+    mask[30:, 50:] = False
+    parts = split(contrast, mask, step=0.05, min_area_px=150)
+    assert np.array_equal(parts > 0, mask)
+
+
+def test_a_crystal_too_small_for_two_terraces_stays_whole():
+    contrast, mask = crystal(-0.1, -0.3, width=8)
+    assert split(contrast, mask, step=0.05, min_area_px=300).max() == 1
+
+
+def test_unevenness_is_the_standard_deviation_of_even_noise_and_large_for_residue():
+    contrast, mask = crystal(-0.2, noise=0.01, width=120)
+    assert unevenness(contrast, mask) == pytest.approx(0.01, rel=0.15)
+    residue = np.random.default_rng(1).uniform(-0.9, 0.2, (3, 40, 40)).astype(np.float32)
+    assert unevenness(residue, np.ones((40, 40), bool)) > 0.2
+
+
+def test_the_smallest_regions_can_be_asked():
+    one = np.full((3, 1, 1), -0.1, np.float32)
+    assert split(one, np.ones((1, 1), bool), step=0.05, min_area_px=1).tolist() == [[1]]
+    assert unevenness(one, np.ones((1, 1), bool)) == 0
