@@ -149,6 +149,7 @@ def train(
     seed: int = 0,
     about: Path | None = None,
     sample: Path | None = None,
+    measure: Path | None = None,
     resume: bool = False,
 ) -> int:
     """Train a bundle from an annotated folder, and measure it on images it never saw.
@@ -175,6 +176,8 @@ def train(
         YAML file with version, summary, data_name, data_licence, licence and limits for the card.
     sample
         Image that the bundle carries to prove itself; a held-out one if not given.
+    measure
+        Another annotated folder, that nothing trains on, to measure the result on as well.
     resume
         Go on with the training that lies in the output folder.
     """
@@ -196,6 +199,7 @@ def train(
         command=shlex.join(["micro", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
         sample=formats.read(sample) if sample else None,
         start=begun,
+        measure=folders.read(measure) if measure else None,
     )
     made = _watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps")
     out.print((made.folder / "README.md").read_text(encoding="utf-8"))

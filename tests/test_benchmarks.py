@@ -14,8 +14,8 @@ def test_the_benchmark_measures_every_figure_that_has_a_bar(tmp_path):
     command = [sys.executable, "-m", "tests.benchmarks.engine", "--quick", "--json", str(figures)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     found = json.loads(figures.read_text())
-    assert sum(figure["bar"] is not None for figure in found) == 9
-    assert all(figure["value"] >= 0 for figure in found)
+    assert sum(figure["holds"] is not None for figure in found.values()) == 9
+    assert all(figure["value"] >= 0 for figure in found.values())
 
 
 def test_the_benchmark_says_how_to_run_it():

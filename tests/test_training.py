@@ -181,13 +181,13 @@ def test_another_plan_cannot_go_on_with_this_training(masks, tmp_path):
 
 
 def test_what_comes_out_is_a_bundle_that_proves_itself(masks, tmp_path, monkeypatch):
-    halos = iter((16, 24))  # one for each image it is measured on; the larger one serves both
+    halos = iter((40, 48))  # one for each image it is measured on; the larger one serves both
     monkeypatch.setattr("micro.training.loop.choose_halo", lambda *_: next(halos))
     plan = short(training.plan(masks, "grains", 1))
     _, made = finish(training.train_steps(plan, masks, tmp_path / "squares-1", making("squares-1")))
     loaded = bundle.load(made.folder)
     assert trial.prove(loaded, "cpu")
-    assert loaded.card.segmenter.halo_px == 24
+    assert loaded.card.segmenter.halo_px == 48
     assert {row.what for row in loaded.card.scores} >= {"adjusted Rand index", "AP at IoU 0.5"}
     assert TrainingPlan.model_validate_json((made.folder / "plan.json").read_text()).steps == 4
     assert [(item.labels >= 0).sum() for item in training.held_out_images(loaded, masks)] == [96 * 32] * 4
@@ -241,6 +241,14 @@ def test_a_bundle_without_the_kind_of_network_is_no_start(masks, frames, tmp_pat
     _, segmenter = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
     with pytest.raises(BadSetting, match="no classifier to begin from"):
         training.plan(frames, "defects", 1, start=segmenter)
+
+
+def test_another_folder_measures_what_a_folder_trained(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1)
+    with_more = replace(making(), measure=masks)
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "a", with_more))
+    assert [row.on for row in made.card.scores[:1]] == ["squares, 4 images that nothing trained on"]
+    assert made.card.scores[-1].on == plan.describe_held_out()
 
 
 def test_folds_of_masks_measure_every_group_once(masks, tmp_path):

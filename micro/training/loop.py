@@ -79,6 +79,10 @@ def train_steps(
         tried = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
         score = trial.run(Engine(tried), test)
         figures, page = score.measured(plan.describe_held_out()), score.describe()
+        if making.measure is not None:
+            elsewhere = trial.run(Engine(tried), making.measure.images)
+            on = f"{making.measure.root.resolve().name}, {len(making.measure.images)} images that nothing trained on"
+            figures, page = elsewhere.measured(on) + figures, f"{on}\n{elsewhere.describe()}\n\n{page}"
     made = bundles.save(out, card_of(plan, folder, making, figures), _named(plan, state))
     sample = making.sample or (test or train)[0].image
     trial.keep_proof(out, sample, Engine(made).predict(sample))

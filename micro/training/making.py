@@ -47,6 +47,7 @@ class Making:
     command: what was typed, so that it can be typed again.
     sample: the image that the bundle carries to prove itself; the first held-out image if None.
     start: the bundle that the plan begins from, if it begins from one.
+    measure: another annotated folder, that nothing trains on, to measure the result on as well.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Making:
     command: str
     sample: Micrograph | None = None
     start: Bundle | None = None
+    measure: AnnotatedFolder | None = None
 
 
 def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:
