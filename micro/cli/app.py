@@ -1,0 +1,51 @@
+"""The application that the verbs belong to, and how a command line ends."""
+
+import logging
+import sys
+
+from cyclopts import App, CycloptsError, Parameter
+
+from micro.cli.screen import err
+from micro.errors import MicroError
+
+DONE, SOME_FAILED, REFUSED, NOT_GOOD, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("micro")
+
+
+app = App(
+    name="micro",
+    help="Read micrographs and sheet images and say what is there: flakes, grains, surface defects.",
+    version=_version,
+    default_parameter=Parameter(negative=""),
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        code = app(arguments)
+    except CycloptsError as fault:
+        err.print(f"{fault}\nSee: micro --help")
+        return REFUSED
+    except MicroError as fault:
+        err.print(str(fault))
+        return REFUSED
+    except KeyboardInterrupt:
+        err.print("Interrupted. The same command goes on from here.")
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE

@@ -1,0 +1,89 @@
+"""`micro check`, `micro models` and `micro doctor`: what is installed, and whether it works."""
+
+import json
+
+from cyclopts import App
+
+from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.screen import err, out
+from micro.errors import MicroError
+
+models = App(name="models", help="List bundles, or show one.")
+app.command(models)
+
+
+@app.command
+def check(*names: str, device: str = "auto") -> int:
+    """Run bundles on their own samples and compare with the answers they were stored with.
+
+    Parameters
+    ----------
+    names
+        Bundles by name or folder; all installed ones if none is given.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    from micro import bundle, trial
+
+    failed = 0
+    for name in names or tuple(bundle.installed()):
+        try:
+            out.print(f"{name}: {trial.prove(bundle.load(name), device)}")
+        except MicroError as fault:
+            failed += 1
+            err.print(f"{name}: FAILED. {fault}")
+    return SOME_FAILED if failed else DONE
+
+
+@models.default
+@models.command(name="list")
+def models_list() -> int:
+    """List the installed bundles: what each finds, at which scale, and how well."""
+    from micro import bundle
+
+    found = bundle.installed()
+    if not found:
+        err.print(f"No bundle is installed in {', '.join(str(place) for place in bundle.places())}.")
+        return SOME_FAILED
+    for name in found:
+        try:
+            card = bundle.load(name).card
+        except MicroError as fault:
+            err.print(f"{name}: {fault}")
+            continue
+        scale = f"{card.pixel_size_um} um a pixel" if card.pixel_size_um else "any scale like its training images"
+        out.print(f"{card.name} {card.version}  ({card.task}, {card.channels}, {scale})\n  {card.summary}")
+        for row in card.scores:
+            out.print(f"  {row.what} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}) on {row.on}")
+    return DONE
+
+
+@models.command(name="show")
+def models_show(name: str) -> int:
+    """Show a bundle's whole card and the settings that its task takes.
+
+    Parameters
+    ----------
+    name
+        Name of an installed bundle, or the folder of one.
+    """
+    from micro import bundle, tasks
+
+    card = bundle.load(name).card
+    out.print(json.dumps(card.model_dump(), indent=2, ensure_ascii=False))
+    for key, info in tasks.find(card.task).settings.model_fields.items():
+        out.print(f"--set {key}={card.settings.get(key, info.default)}  {info.description}")
+    return DONE
+
+
+@app.command
+def doctor() -> int:
+    """Say which versions and devices are here, test them for a second, and name the remedy of what is missing."""
+    from micro import checkup
+
+    findings = checkup.examine()
+    for finding in findings:
+        out.print(f"{'ok  ' if finding.fine else 'FAIL'} {finding.what}: {finding.says}")
+        if finding.remedy:
+            out.print(f"     {finding.remedy}")
+    return DONE if all(finding.fine for finding in findings) else SOME_FAILED

@@ -1,0 +1,120 @@
+"""`micro predict`: images in, results out."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app
+from micro.cli.screen import err, out, watched
+
+if TYPE_CHECKING:
+    from micro.recipe import Recipe, Setting
+
+MOST_FAILURES_SHOWN = 20
+
+
+@app.command
+def predict(
+    *sources: str,
+    model: str | None = None,
+    out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
+    pixel_size_um: float | None = None,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    review_below: float | None = None,
+    recipe: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    fail_on_ng: bool = False,
+) -> int:
+    """Find, measure and judge what images show, and write labels, tables and a run record.
+
+    Exit code: 0 all done, 1 some images failed (listed), 2 nothing could start, 3 an NG with --fail-on-ng,
+    130 interrupted.
+
+    Parameters
+    ----------
+    sources
+        Images, folders (with all below them), globs, or text lists of images.
+    model
+        Name of an installed bundle, or the folder of one.
+    out_dir
+        Folder for the results; the same command goes on where an earlier one stopped.
+    pixel_size_um
+        Size of one pixel in micrometres; overrides what the files say.
+    settings
+        key=value, a setting of the task; repeat for more. `micro models show NAME` lists them.
+    review_below
+        Verdicts with a probability below this become REVIEW.
+    recipe
+        YAML file with the model and settings of an earlier run; flags beside it win.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    overwrite
+        Throw away what an earlier run left in the output folder.
+    fail_on_ng
+        Exit with 3 when any image is NG.
+    """
+    from micro import bundle
+    from micro.line.run import run_steps
+    from micro.line.sources import find
+
+    asked = _recipe(recipe, model, pixel_size_um, settings, review_below)
+    found = find(sources)
+    from micro.engine import Engine  # after the sources are known to exist: torch takes seconds
+
+    engine = Engine(bundle.load(asked.model), asked, device)
+    summary = watched(run_steps(found, engine, asked, out_dir, overwrite), "images")
+    for name, reason in list(summary.failures.items())[:MOST_FAILURES_SHOWN]:
+        err.print(f"quarantined: {reason if name in reason else f'{name}: {reason}'}")
+    if summary.quarantined > MOST_FAILURES_SHOWN:
+        err.print(f"... and {summary.quarantined - MOST_FAILURES_SHOWN} more; {out_dir / 'images.csv'} lists all.")
+    kept = f" ({summary.unchanged} of them from an earlier run)" if summary.unchanged else ""
+    out.print(
+        f"{summary.done} images done{kept}, {summary.quarantined} quarantined, {summary.ng} NG, "
+        f"{summary.seconds:.1f} s. Results: {out_dir}"
+    )
+    if summary.quarantined:
+        return SOME_FAILED
+    return NOT_GOOD if fail_on_ng and summary.ng else DONE
+
+
+def _recipe(
+    path: Path | None,
+    model: str | None,
+    pixel_size_um: float | None,
+    settings: tuple[str, ...],
+    review_below: float | None,
+) -> "Recipe":
+    """Return the recipe of a file with the flags laid over it."""
+    from pydantic import ValidationError
+
+    from micro.errors import BadSetting
+    from micro.recipe import Recipe
+
+    asked = Recipe.load(path).model_dump() if path else {}
+    flags = {"model": model, "pixel_size_um": pixel_size_um, "review_below": review_below}
+    asked |= {name: value for name, value in flags.items() if value is not None}
+    if "model" not in asked:
+        raise BadSetting("Which model? Pass --model NAME, or --recipe FILE; `micro models` lists what is installed.")
+    asked["settings"] = {**asked.get("settings", {}), **dict(map(_setting, settings))}
+    try:
+        return Recipe.model_validate(asked)
+    except ValidationError as fault:
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BadSetting(reasons) from fault
+
+
+def _setting(text: str) -> "tuple[str, Setting]":
+    """Read key=value; a value that looks like a number or a truth is one."""
+    from micro.errors import BadSetting
+
+    key, equals, value = text.partition("=")
+    if not (equals and key):
+        raise BadSetting(f"--set {text}: write it as key=value.")
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+    return key, parsed if isinstance(parsed, bool | int | float) else value

@@ -1,0 +1,125 @@
+"""`micro train` and `micro score`: from annotated images to a bundle, and how good a bundle is on them."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from micro.cli.app import DONE, app
+from micro.cli.screen import out, watched
+
+
+@app.command
+def train(
+    folder: Path,
+    *,
+    task: str,
+    out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
+    minutes: float = 25,
+    network: str | None = None,
+    start: Annotated[str | None, Parameter(name="--from")] = None,
+    folds: int = 0,
+    seed: int = 0,
+    about: Path | None = None,
+    sample: Path | None = None,
+    measure: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Train a bundle from an annotated folder, and measure it on images it never saw.
+
+    Parameters
+    ----------
+    folder
+        images/ with masks/ beside it, or one folder a class.
+    task
+        What to learn: flakes, grains or defects.
+    out_dir
+        Folder of the bundle; its name is the bundle's name.
+    minutes
+        How long it may take on two cores.
+    network
+        Encoder or classifier by name; the task's usual one if not given.
+    start
+        Bundle to begin from instead of random weights, or imagenet where that can be downloaded.
+    folds
+        Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
+    seed
+        Same seed, same folder, same weights.
+    about
+        YAML file with version, summary, data_name, data_licence, licence and limits for the card.
+    sample
+        Image that the bundle carries to prove itself; a held-out one if not given.
+    measure
+        Another annotated folder, that nothing trains on, to measure the result on as well.
+    resume
+        Go on with the training that lies in the output folder.
+    """
+    from micro import bundle, formats, tasks
+    from micro import folder as folders
+
+    tasks.find(task)
+    annotated = folders.read(folder)
+    out.print(annotated.describe())
+    from micro import training
+
+    begun = bundle.load(start) if start and start != training.IMAGENET else None
+    first = begun or (training.IMAGENET if start else None)
+    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds, start=first)
+    out.print(planned.describe())
+    making = training.Making(
+        name=out_dir.resolve().name,
+        about=training.About.load(about) if about else training.About(),
+        command=shlex.join(["micro", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
+        sample=formats.read(sample) if sample else None,
+        start=begun,
+        measure=folders.read(measure) if measure else None,
+    )
+    made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps")
+    out.print((made.folder / "README.md").read_text(encoding="utf-8"))
+    return DONE
+
+
+@app.command
+def score(
+    folder: Path,
+    *,
+    model: str,
+    held_out: bool = False,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    device: str = "auto",
+) -> int:
+    """Compare a bundle's answers with an annotated folder.
+
+    Parameters
+    ----------
+    folder
+        images/ with masks/ beside it, or one folder a class.
+    model
+        Name of an installed bundle, or the folder of one.
+    held_out
+        Only the images, or parts of images, that the bundle's own training held out of this folder.
+    json_file
+        File for the figures with their intervals.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    from micro import bundle
+    from micro import folder as folders
+
+    annotated = folders.read(folder)
+    out.print(annotated.describe())
+    from micro import trial
+    from micro.engine import Engine
+    from micro.training import held_out_images
+
+    images = held_out_images(bundle.load(model), annotated) if held_out else annotated.images
+    result = trial.run(Engine.load(model, device), images)
+    out.print(result.describe())
+    if json_file is not None:
+        on = f"{annotated.root.name}, {'held out' if held_out else 'all'} {len(images)} images"
+        figures = [row.model_dump() for row in result.measured(on)]
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return DONE
