@@ -1,4 +1,7 @@
-"""Draw scenes into a folder that `micro train` reads: `python -m micro.scenes grains OUT --count 100 --seed 0`."""
+"""Draw scenes into a folder that `micro train` reads: `python -m micro.scenes grains OUT --count 100 --seed 0`.
+
+Grains are drawn in all their variety, each seed another kind of section; `--etch contrast` draws that kind alone.
+"""
 
 import argparse
 import importlib
@@ -8,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
 
 KINDS = ("flakes", "grains", "strips")
@@ -21,11 +25,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size-px", type=int, help="edge length; each kind has its own default")
+    parser.add_argument(
+        "--etch",
+        choices=("any", "iron", *ETCHES),
+        help="how grains are shown: each seed another way (any, the usual), grooves at the boundaries as in pure iron, "
+        "grooves in any metal (boundaries), brightness (contrast), colour or its grey (tint), or a scanned electron "
+        "beam (channeling)",
+    )
     asked = parser.parse_args(arguments)
     draw = importlib.import_module(f"micro.scenes.{asked.kind}").draw
     size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
+    how = {"etch": asked.etch or "any"} if asked.kind == "grains" else {}
     for seed in range(asked.seed, asked.seed + asked.count):
-        save(draw(seed, **size), asked.out)
+        save(draw(seed, **size, **how), asked.out)
 
 
 def save(scene: Scene, out: Path) -> None:
