@@ -15,10 +15,12 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from micro.card import Card
+from micro.drift import Reference
 from micro.errors import BrokenBundle, UnknownBundle
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+REFERENCE = "reference.json"
 MAX_WEIGHTS_BYTES = 2**31
 
 Weights = dict[str, NDArray[np.generic]]
@@ -54,6 +56,24 @@ class Bundle:
         return {
             name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in stored.items()
         }
+
+    def reference(self) -> Reference | None:
+        """Return how this bundle's images and answers were distributed when it was made, if that lies in it.
+
+        Raises BrokenBundle when the file says something else.
+        """
+        if not (self.folder / REFERENCE).exists():
+            return None
+        try:
+            return Reference.model_validate_json(_read(self.folder, REFERENCE))
+        except ValidationError as fault:
+            raise BrokenBundle(
+                f"{self.folder / REFERENCE}: not the reference of a bundle. {_reasons(fault)}"
+            ) from fault
+
+    def keep_reference(self, reference: Reference) -> None:
+        """Write the reference into the bundle, in the place of an earlier one; `reference` reads it back."""
+        _write(self.folder / REFERENCE, (reference.model_dump_json() + "\n").encode())
 
 
 def places() -> tuple[Path, ...]:
@@ -94,8 +114,7 @@ def load(model: str | Path) -> Bundle:
     try:
         card = Card.model_validate_json(_read(folder, CARD))
     except ValidationError as fault:
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BrokenBundle(f"{folder / CARD}: not the card of a bundle. {reasons}") from fault
+        raise BrokenBundle(f"{folder / CARD}: not the card of a bundle. {_reasons(fault)}") from fault
     if card.segmenter is None and card.classifier is None:
         raise BrokenBundle(f"{folder / CARD}: the card names neither a segmenter nor a classifier.")
     return Bundle(folder, card)
@@ -116,6 +135,10 @@ def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -
     _write(folder / WEIGHTS, data)
     _write(folder / CARD, (json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n").encode())
     return Bundle(folder, card)
+
+
+def _reasons(fault: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
 
 
 def _read(folder: Path, name: str) -> bytes:

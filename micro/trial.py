@@ -1,7 +1,7 @@
 """A bundle put to the test by the engine that users run: against annotated images, and against its own sample."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro import bundle as bundles
-from micro import formats
+from micro import drift, formats
 from micro.card import Measured
 from micro.engine import Engine
 from micro.errors import BadFolder, BrokenBundle
@@ -119,6 +119,11 @@ def joined(trials: Sequence[Trial]) -> Trial:
         truth=np.concatenate(truths) if truths else None,
         probabilities=np.concatenate(probabilities) if probabilities else None,
     )
+
+
+def statistics(engine: Engine, images: Iterable[Micrograph]) -> list[drift.Statistics]:
+    """Return what a line watches of each image and of the bundle's answer to it."""
+    return [drift.statistics(image) | drift.answer_statistics(engine.predict(image)) for image in images]
 
 
 def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:

@@ -76,6 +76,40 @@ def models_show(name: str) -> int:
     return DONE
 
 
+@models.command(name="reference")
+def models_reference(name: str, *sources: str, device: str = "auto") -> int:
+    """Store what normal images look like to a bundle, for the drift alarm of a line; an earlier reference goes.
+
+    Training leaves one in every bundle. Give a line's own good images to a bundle that was trained elsewhere.
+
+    Parameters
+    ----------
+    name
+        Name of an installed bundle, or the folder of one; the reference is written into that folder.
+    sources
+        Images, folders (with all below them), globs, or text lists of images; a few hundred serve best.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    from micro import bundle, drift, formats, trial
+    from micro.engine import Engine
+    from micro.line.sources import find
+
+    chosen = bundle.load(name)
+    engine = Engine(chosen, device=device)
+    rows = []
+    for source in find(sources):
+        try:
+            rows += trial.statistics(engine, [formats.read(source.path, source.name)])
+        except MicroError as fault:
+            err.print(f"left out: {fault}")
+    if not rows:
+        raise MicroError(f"{', '.join(sources)}: no image could be read, and {name} keeps the reference that it has.")
+    chosen.keep_reference(drift.reference(rows, f"{len(rows)} images of {', '.join(sources)}"))
+    out.print(f"{name}: {len(rows)} images are its reference now ({chosen.folder / bundle.REFERENCE}).")
+    return DONE
+
+
 @app.command
 def doctor() -> int:
     """Say which versions and devices are here, test them for a second, and name the remedy of what is missing."""
