@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from micro.drift import Shift
 from micro.line.identity import Identity
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
@@ -113,6 +114,17 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """The last images were compared with the bundle's reference, which is done after every so many.
+
+    has_changed: whether other statistics have drifted than at the last look.
+    """
+
+    shifts: tuple[Shift, ...]
+    has_changed: bool
+
+
+@dataclass(frozen=True)
 class Ended:
     """A run is over: "finished", "interrupted", or "stopped" where it gave up."""
 
@@ -120,7 +132,7 @@ class Ended:
     summary: RunSummary
 
 
-Event = Started | Read | Stored | SetAside | Depth | Paused | Resumed | Ended
+Event = Started | Read | Stored | SetAside | Depth | Paused | Resumed | Drift | Ended
 Watcher = Callable[[Event], None]
 """Is called with each event, in the run's own thread but for `Read`; what it raises is logged and stops nothing."""
 
