@@ -1,0 +1,73 @@
+"""An alarm for the day when a line's images, or the answers to them, no longer look like those of the bundle."""
+
+import logging
+import threading
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from micro.drift import Reference, Shift, Statistics, answer_statistics, shifts, statistics
+from micro.line.watcher import Drift, Event, Read, Stored, Watcher, tell
+
+log = logging.getLogger(__name__)
+
+# Few enough to notice within a shift, enough to tell a shift by half a standard deviation from chance.
+WINDOW = 200
+IMAGES_A_LOOK = 25
+
+
+class DriftAlarm:
+    """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
+
+    window: how many of the last images are compared.
+    """
+
+    def __init__(self, reference: Reference, watchers: Sequence[Watcher] = (), window: int = WINDOW) -> None:
+        self._reference = reference
+        self._watchers = watchers
+        self._window = window
+        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
+        self._lock = threading.Lock()
+        self._stored = 0
+        self._shifts: tuple[Shift, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        """Remember what was read and answered, and look at it now and then."""
+        match event:
+            case Read(image):
+                self._remember(statistics(image))
+            case Stored(found):
+                self._remember(answer_statistics(found))
+                self._stored += 1
+                if self._stored % IMAGES_A_LOOK == 0:
+                    self._look()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the last look found, for the record of a run."""
+        return {
+            "alarm": bool(_drifted(self._shifts)),
+            "reference": self._reference.made_from,
+            "window_images": self._window,
+            "statistics": [asdict(shift) for shift in self._shifts],
+        }
+
+    def _remember(self, seen: Statistics) -> None:
+        with self._lock:
+            for name, value in seen.items():
+                self._recent[name].append(value)
+
+    def _look(self) -> None:
+        with self._lock:
+            recent = {name: list(values) for name, values in self._recent.items()}
+        before, self._shifts = _drifted(self._shifts), shifts(self._reference, recent)
+        now = _drifted(self._shifts)
+        if now.keys() - before.keys():
+            log.warning("drift: %s", "; ".join(str(shift) for shift in now.values()))
+        elif before and not now:
+            log.warning("drift: over; the last %d images look like those of the bundle again", self._window)
+        tell(self._watchers, Drift(self._shifts, has_changed=now.keys() != before.keys()))
+
+
+def _drifted(found: Sequence[Shift]) -> dict[str, Shift]:
+    return {shift.statistic: shift for shift in found if shift.is_drift}

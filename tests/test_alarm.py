@@ -1,0 +1,80 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from line_events import stored
+
+from micro import drift, formats
+from micro.line.alarm import IMAGES_A_LOOK, DriftAlarm
+from micro.line.watcher import Drift, Event, Read
+from micro.micrograph import Micrograph
+
+
+def frames(count: int, brightness: float, seed: int) -> list[Micrograph]:
+    random = np.random.default_rng(seed)
+    levels = random.normal(brightness, 10, count)
+    return [Micrograph(np.clip(random.normal(level, 20, (16, 16)), 0, 255).astype(np.uint8)) for level in levels]
+
+
+REFERENCE = drift.reference(
+    [drift.statistics(image) | {"score": 0.9 + 0.1 * (n % 10) / 10} for n, image in enumerate(frames(200, 100, 0))],
+    "drawn frames",
+)
+
+
+def pass_by(alarm: DriftAlarm, images: list[Micrograph], score: float | None = None) -> None:
+    for number, image in enumerate(images):
+        alarm(Read(image, 0.001))
+        alarm(stored(score=0.9 + 0.1 * (number % 10) / 10 if score is None else score))
+
+
+def test_a_line_that_gets_darker_raises_the_alarm_once_and_takes_it_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    told: list[Event] = []
+    alarm = DriftAlarm(REFERENCE, [told.append], window=50)
+    pass_by(alarm, frames(100, 100, 1))
+    assert not alarm.facts()["alarm"]
+    assert caplog.messages == []
+    pass_by(alarm, frames(100, 70, 2))
+    assert alarm.facts()["alarm"]
+    raised = [event for event in told if isinstance(event, Drift) and event.has_changed]
+    assert {shift.statistic for shift in raised[0].shifts if shift.is_drift} == {"brightness_mean"}
+    assert "brightness_mean 0.39" in caplog.messages[0]
+    pass_by(alarm, frames(100, 100, 3))
+    assert not alarm.facts()["alarm"]
+    assert [message.split(";")[0] for message in caplog.messages[-1:]] == ["drift: over"]
+    assert len(caplog.messages) == 2
+    assert len(told) == 300 // IMAGES_A_LOOK
+
+
+def test_answers_that_become_unsure_raise_the_alarm_though_the_images_look_alike() -> None:
+    alarm = DriftAlarm(REFERENCE, window=50)
+    pass_by(alarm, frames(60, 100, 4), score=0.6)
+    facts = alarm.facts()
+    assert facts["alarm"]
+    assert {entry["statistic"] for entry in facts["statistics"] if entry["is_drift"]} == {"score"}
+    assert (facts["reference"], facts["window_images"]) == ("drawn frames", 50)
+
+
+def test_too_few_images_raise_nothing() -> None:
+    alarm = DriftAlarm(REFERENCE, window=50)
+    pass_by(alarm, frames(drift.LEAST_IMAGES - 1, 30, 5))
+    assert alarm.facts()["statistics"] == []
+    assert not alarm.facts()["alarm"]
+
+
+@pytest.mark.data
+def test_the_alarm_sounds_on_soiling_ball_screws_and_not_on_the_days_it_was_made_on(data: Path) -> None:
+    paths = sorted(
+        (path for path in (data / "defects/bsdata/images").glob("01_*.jpg")), key=lambda path: path.name.split("_")[1]
+    )
+    screws = [formats.read(path) for path in paths[:300]]
+    random = np.random.default_rng(6)
+    clean = [screws[index] for index in random.permutation(120)]
+    alarm = DriftAlarm(drift.reference([drift.statistics(image) for image in clean[:60]], "clean screws"), window=50)
+    pass_by(alarm, clean[60:])
+    assert not alarm.facts()["alarm"]
+    pass_by(alarm, screws[200:])
+    drifted = {entry["statistic"]: entry for entry in alarm.facts()["statistics"] if entry["is_drift"]}
+    assert drifted["brightness_mean"]["median_now"] < drifted["brightness_mean"]["median_then"]
