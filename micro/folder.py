@@ -3,20 +3,24 @@
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from micro import formats
 from micro.errors import BadFolder, UnreadableImage
 from micro.micrograph import Micrograph
+from micro.tasks import Annotation
 
 ANNOTATION_FOLDERS = ("masks", "labels", "labels_rgb", "instance_masks", "annotations")
+MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")
 GROUPS = "groups.csv"
+CLASSES = "classes.yaml"
 # Quality of the common re-encoding: high enough to keep what an eye sees, low enough to hide how a file came.
 REENCODE_QUALITY = 90
 
@@ -25,7 +29,8 @@ REENCODE_QUALITY = 90
 class Annotated:
     """One annotated image, as read.
 
-    labels: (Y, X) int32 instance ids, 0 for background, or None where the annotation is the class of the whole frame.
+    labels: (Y, X) int32 instance ids, 0 for background; or numbers of classes, -1 where nothing is known; or None where
+        the annotation is the class of the whole frame.
     class_name: class of the frame, or None where the annotation is a mask.
     group: images of one group show the same thing and stay on one side of a split: equal pixels, or one specimen.
     digest: what equal pixels have in common.
@@ -44,7 +49,8 @@ class Annotated:
 class AnnotatedFolder:
     """Every annotated image of a folder, in the order of their names.
 
-    classes: names of the frame classes, sorted; empty where the annotations are masks.
+    classes: names of the classes, sorted where they are of frames, by value where they are of pixels; empty where masks
+        number instances.
     remarks: what a reader should know and what does not prevent training.
     """
 
@@ -53,30 +59,45 @@ class AnnotatedFolder:
     classes: tuple[str, ...]
     remarks: tuple[str, ...]
 
+    @property
+    def annotation(self) -> Annotation:
+        """What the images are annotated with."""
+        if any(item.labels is None for item in self.images):
+            return "frames"
+        return "classes" if self.classes else "instances"
+
     def describe(self) -> str:
         """Return the page that is printed before a minute is spent."""
         kinds = ", ".join(f"{name} {count}" for name, count in sorted(Counter(self._kinds()).items()))
         return "\n".join((f"{self.root}: {len(self.images)} annotated images ({kinds})", *self.remarks))
 
     def _kinds(self) -> list[str]:
-        return [item.class_name or "with masks" for item in self.images]
+        masks = f"with masks of {', '.join(self.classes)}" if self.annotation == "classes" else "with masks"
+        return [item.class_name or masks for item in self.images]
 
 
 def read(root: Path) -> AnnotatedFolder:
     """Read `images/` with a folder of masks beside it, or one folder a class, at root or in `root/images`.
 
-    Masks have their image's stem: instance ids as an index image or label TIFF, or one RGB colour an instance; see
-    `formats.read_labels`. A `groups.csv` with the columns image,group names images of one specimen, chip or microscope
-    setting, which then stay on one side of every split. Raises BadFolder with the list of all problems.
+    Masks have their image's stem, or that and one of MASK_ENDINGS: instance ids as an index image or label TIFF, or one
+    RGB colour an instance; see `formats.read_labels`. Where a `classes.yaml` names the values of the masks, a line
+    `value: name` each, they are classes of pixels and no instances; the smallest value is the background, and a value
+    without a name means that nothing is known there. A `groups.csv` with the columns image,group names images of one
+    specimen, chip or microscope setting, which then stay on one side of every split. Raises BadFolder with the list of
+    all problems.
     """
     if not root.is_dir():
         raise BadFolder(f"{root}: no such folder.")
     images = root / "images" if (root / "images").is_dir() else root
     masks = next((root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()), None)
     if masks is not None:
-        items, problems = _masked(images, masks)
+        names, unnamed = _named_values(root / CLASSES)
+        items, problems = _masked(images, masks, names)
+        problems += unnamed
+        classes = tuple(name for _, name in sorted(names.items()) if name is not None)
     else:
         items, problems = _sorted_by_class(images)
+        classes = tuple(sorted({item.class_name for item in items if item.class_name is not None}))
     items, unknown = _grouped(items, root / GROUPS)
     problems += unknown
     if not items and not problems:
@@ -87,7 +108,6 @@ def read(root: Path) -> AnnotatedFolder:
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise BadFolder(f"{root}: problems found: {len(problems)}\n{listed}")
-    classes = tuple(sorted({item.class_name for item in items if item.class_name is not None}))
     remarks = _twin_remarks(items)
     if _encoding_tells_class(items):
         items = [replace(item, image=reencoded(item.image)) for item in items]
@@ -109,12 +129,31 @@ def reencoded(image: Micrograph, quality: int = REENCODE_QUALITY) -> Micrograph:
     return replace(image, pixels=pixels if grey else pixels[..., ::-1])
 
 
-def _masked(images: Path, masks: Path) -> tuple[list[Annotated], list[str]]:
-    """Pair images with masks of the same stem."""
+def _named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
+    """Return value -> class of a table of classes, nothing where there is none, and what is wrong with it."""
+    if not path.is_file():
+        return {}, []
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        return {}, [f"{path}: not YAML. {fault}"]
+    if not isinstance(table, dict) or not all(
+        type(value) is int and value >= 0 and (name is None or (isinstance(name, str) and name))
+        for value, name in table.items()
+    ):
+        return {}, [f"{path}: one line `value: name` for each class is expected, such as `0: matrix`."]
+    names = [name for name in table.values() if name is not None]
+    if len(names) < 2 or len(set(names)) < len(names):
+        return {}, [f"{path}: two classes or more are expected, each with a name of its own; it has {names}."]
+    return table, []
+
+
+def _masked(images: Path, masks: Path, names: Mapping[int, str | None]) -> tuple[list[Annotated], list[str]]:
+    """Pair images with masks of the same stem; names: of the masks' values, none where they number instances."""
     items: list[Annotated] = []
     problems: list[str] = []
     image_of, twice = _by_stem(images)
-    mask_of, masks_twice = _by_stem(masks)
+    mask_of, masks_twice = _by_stem(masks, MASK_ENDINGS, image_of.keys())
     problems += [f"{path}: another file of this folder has the same stem." for path in twice + masks_twice]
     problems += [
         f"{image_of[stem]}: no mask {stem}.* in {masks.name}/." for stem in sorted(image_of.keys() - mask_of.keys())
@@ -134,10 +173,25 @@ def _masked(images: Path, masks: Path) -> tuple[list[Annotated], list[str]]:
                 f"{mask_of[stem]}: {labels.shape[0]} x {labels.shape[1]} px, and its image is "
                 f"{image.height_px} x {image.width_px}."
             )
-        else:
-            digest = _digest(image)
-            items.append(Annotated(image, labels, None, digest, digest, True))
+            continue
+        strange = np.setdiff1d(labels, list(names)) if names else np.array([])
+        if len(strange):
+            problems.append(f"{mask_of[stem]}: values that {CLASSES} does not name: {', '.join(map(str, strange))}.")
+            continue
+        digest = _digest(image)
+        items.append(Annotated(image, _numbered(labels, names), None, digest, digest, True))
     return items, problems
+
+
+def _numbered(labels: NDArray[np.int32], names: Mapping[int, str | None]) -> NDArray[np.int32]:
+    """Return values (Y, X) as numbers of their classes, -1 for those without a name; instances stay as they are."""
+    if not names:
+        return labels
+    values = sorted(names)
+    named = [value for value in values if names[value] is not None]
+    numbers = np.array([named.index(value) if value in named else -1 for value in values], np.int32)
+    numbered: NDArray[np.int32] = numbers[np.searchsorted(values, labels)]
+    return numbered
 
 
 def _sorted_by_class(images: Path) -> tuple[list[Annotated], list[str]]:
@@ -177,15 +231,22 @@ def _grouped(items: Sequence[Annotated], path: Path) -> tuple[list[Annotated], l
     return [replace(item, group=group_of.get(item.image.name, item.group)) for item in items], problems
 
 
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Return stem -> image file of a folder, and the files whose stem was taken already."""
+def _by_stem(
+    folder: Path, endings: tuple[str, ...] = (), wanted: Collection[str] = ()
+) -> tuple[dict[str, Path], list[Path]]:
+    """Return stem -> image file of a folder, and the files whose stem was taken already.
+
+    A stem that is not wanted loses one of the endings, where it has one.
+    """
     found: dict[str, Path] = {}
     twice = []
     for path in sorted(folder.iterdir()):
         if formats.is_image_name(path):
-            if path.stem in found:
+            bare = next((path.stem.removesuffix(ending) for ending in endings if path.stem.endswith(ending)), path.stem)
+            stem = path.stem if path.stem in wanted else bare
+            if stem in found:
                 twice.append(path)
-            found.setdefault(path.stem, path)
+            found.setdefault(stem, path)
     return found, twice
 
 

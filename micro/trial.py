@@ -37,13 +37,26 @@ class RegionTrial:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """Answers beside the truth, one entry an image; either regions or classes.
+class PixelTrial:
+    """How the classes of one image's pixels compare with its annotation.
 
+    confusion: (K, K) int64, pixels by true class (row) and answered class (column).
+    """
+
+    image: str
+    confusion: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Answers beside the truth, one entry an image; either regions, classes of pixels, or classes of frames.
+
+    class_names: of pixels or frames, in the order of the tables.
     truth: (N,) index of the true class; probabilities: (N, K).
     """
 
     regions: tuple[RegionTrial, ...] = ()
+    pixels: tuple[PixelTrial, ...] = ()
     class_names: tuple[str, ...] = ()
     truth: NDArray[np.int64] | None = None
     probabilities: NDArray[np.float64] | None = None
@@ -52,6 +65,8 @@ class Trial:
         """Return the figures that a card carries, each with its 95 % interval; on: what the images are, in words."""
         if self.regions:
             return tuple(_figure(what, value, on) for what, value in _region_figures(self.regions))
+        if self.pixels:
+            return tuple(_figure(what, value, on) for what, value in _pixel_figures(self.pixels, self.class_names))
         score = self.class_score()
         figures = (("accuracy", score.accuracy), ("macro-F1", score.macro_f1))
         return tuple(_figure(what, value, on) for what, value in figures)
@@ -64,6 +79,13 @@ class Trial:
 
     def describe(self) -> str:
         """Return the trial as a table to print."""
+        if self.pixels:
+            lines = ["  ".join((*(f"{name:>10}" for name in (*self.class_names, "mean IoU")), "image"))]
+            for part in self.pixels:
+                figures = (*classes.iou(part.confusion), classes.mean_iou(part.confusion))
+                lines.append("  ".join((*(f"{figure:10.3f}" for figure in figures), part.image)))
+            lines += [f"{what} {value}" for what, value in _pixel_figures(self.pixels, self.class_names)]
+            return "\n".join(lines)
         if not self.regions:
             return str(self.class_score())
         lines = [f"{'ARI':>6}  {'AP50':>6}  {'F1':>6}  {'VI':>6}  right  false  missed  image"]
@@ -90,6 +112,8 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
         return _class_trial(engine, items)
     if engine.task.decode is None:
         raise BadFolder(f"{engine.card.name} names whole frames, and these images are annotated with masks.")
+    if engine.task.annotation == "classes":
+        return _pixel_trial(engine, items)
     smallest = int(getattr(engine.settings, "min_area_px", 1))
     rows = []
     for item in items:
@@ -115,6 +139,7 @@ def joined(trials: Sequence[Trial]) -> Trial:
     probabilities = [part.probabilities for part in trials if part.probabilities is not None]
     return Trial(
         regions=tuple(row for part in trials for row in part.regions),
+        pixels=tuple(row for part in trials for row in part.pixels),
         class_names=trials[0].class_names,
         truth=np.concatenate(truths) if truths else None,
         probabilities=np.concatenate(probabilities) if probabilities else None,
@@ -180,6 +205,33 @@ def _class_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
         truth=np.array([names.index(item.class_name or "") for item in items]),
         probabilities=np.array([[scores[name] for name in names] for scores in answers]),
     )
+
+
+def _pixel_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
+    names = engine.task.outputs
+    rows = []
+    for item in items:
+        found = engine.predict(item.image).regions
+        assert found is not None
+        assert item.labels is not None
+        answer = np.array([0, *map(names.index, found.class_names)])[found.labels]
+        known = item.labels >= 0
+        rows.append(PixelTrial(item.image.name, classes.confusion(item.labels[known], answer[known], len(names))))
+    return Trial(pixels=tuple(rows), class_names=names)
+
+
+def _pixel_figures(rows: Sequence[PixelTrial], names: Sequence[str]) -> list[tuple[str, interval.Interval]]:
+    tables = np.stack([row.confusion for row in rows])
+
+    def figures(table: NDArray[np.int64]) -> list[float]:
+        right = float(np.trace(table) / max(table.sum(), 1))
+        return [classes.mean_iou(table), *map(float, classes.iou(table)), right]
+
+    def over_images(index: int) -> interval.Interval:
+        return interval.bootstrap(lambda drawn: figures(tables[drawn].sum(axis=0))[index], len(rows))
+
+    whats = ("mean IoU", *(f"IoU of {name}" for name in names), "pixels named right")
+    return [(what, over_images(index)) for index, what in enumerate(whats)]
 
 
 def _region_figures(rows: Sequence[RegionTrial]) -> list[tuple[str, interval.Interval]]:

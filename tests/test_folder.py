@@ -1,3 +1,5 @@
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -87,6 +89,67 @@ def test_a_table_of_groups_that_does_not_fit_is_a_problem(tmp_path, table, probl
     masked(tmp_path, "ab")
     (tmp_path / "groups.csv").write_text(table)
     with pytest.raises(BadFolder, match=problem):
+        folder.read(tmp_path)
+
+
+def classed(root, table="0: matrix\n7: pore\n255:\n"):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[4:9], mask[20:] = 7, 255
+    for seed, name in enumerate("ab"):
+        write(root / "images" / f"{name}.png", noise(seed))
+        write(root / "masks" / f"{name}.png", mask)
+    (root / "classes.yaml").write_text(table)
+    return mask
+
+
+def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_path):
+    mask = classed(tmp_path)
+    read = folder.read(tmp_path)
+    assert (read.annotation, read.classes) == ("classes", ("matrix", "pore"))
+    np.testing.assert_array_equal(read.images[0].labels, np.select([mask == 7, mask == 255], [1, -1], 0))
+    assert "matrix, pore 2" in read.describe()
+
+
+def test_without_a_table_of_classes_masks_number_instances(tmp_path):
+    masked(tmp_path, "ab")
+    read = folder.read(tmp_path)
+    assert (read.annotation, read.classes) == ("instances", ())
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("0: matrix\n7: pore\n", "masks/a.png: values that classes.yaml does not name: 255"),
+        ("matrix: 0\n", "value: name"),
+        ("- matrix\n- pore\n", "value: name"),
+        ("0: matrix\n1: [\n", "not YAML"),
+        ("0: pore\n7: pore\n", "a name of its own"),
+        ("0: matrix\n255:\n7:\n", "two classes or more"),
+    ],
+)
+def test_a_table_of_classes_that_does_not_fit_is_a_problem(tmp_path, table, problem):
+    classed(tmp_path, table)
+    with pytest.raises(BadFolder, match=re.escape(problem)):
+        folder.read(tmp_path)
+
+
+def test_masks_may_carry_what_they_are_in_their_names(tmp_path):
+    for seed, (image, mask) in enumerate([("a", "a_label"), ("b", "b_mask"), ("c", "c"), ("d_mask", "d_mask")]):
+        write(tmp_path / "images" / f"{image}.png", noise(seed))
+        write(tmp_path / "masks" / f"{mask}.png", np.full((32, 32), seed, np.uint8))
+    read = folder.read(tmp_path)
+    assert [(item.image.name, item.labels[0, 0]) for item in read.images] == [
+        ("a.png", 0),
+        ("b.png", 1),
+        ("c.png", 2),
+        ("d_mask.png", 3),
+    ]
+
+
+def test_two_masks_for_one_image_are_a_problem(tmp_path):
+    masked(tmp_path, "a")
+    write(tmp_path / "masks" / "a_mask.png", np.ones((32, 32), np.uint8))
+    with pytest.raises(BadFolder, match="same stem"):
         folder.read(tmp_path)
 
 

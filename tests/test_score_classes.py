@@ -60,6 +60,20 @@ def test_a_score_can_be_read_and_not_changed() -> None:
         score.confusion[0, 0] = 5
 
 
+def test_iou_is_the_overlap_of_two_squares() -> None:
+    # of 400 pixels 100 each are in a square, 50 of them in both: 50 of 150, and for the rest 250 of 350
+    truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
+    truth[0:10, 0:10], found[0:10, 5:15] = 1, 1
+    table = classes.confusion(truth.ravel(), found.ravel(), 3)
+    np.testing.assert_allclose(classes.iou(table), [250 / 350, 50 / 150, 0])
+    assert classes.mean_iou(table) == pytest.approx((250 / 350 + 50 / 150) / 2)  # the third class never occurs
+
+
+def test_a_class_that_is_only_answered_counts_against_the_mean_iou() -> None:
+    table = np.array([[90, 10], [0, 0]])
+    assert classes.mean_iou(table) == pytest.approx(0.45)
+
+
 def test_frames_answers_and_names_must_agree_in_number() -> None:
     with pytest.raises(ValueError, match="3"):
         classes.compare(np.array([0, 1, 1]), certain([0, 1], 2), ("a", "b"))

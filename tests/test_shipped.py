@@ -10,12 +10,12 @@ import pytest
 from micro import bundle, cli, formats, trial
 from micro.engine import Engine
 from micro.micrograph import Micrograph
-from micro.scenes import flakes, grains
+from micro.scenes import flakes, grains, phases
 from micro.score import regions
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SHIPPED = sorted(path.parent.name for path in WEIGHTS.glob("*/card.json"))
-DRAWN = {"grains": grains.draw, "flakes": flakes.draw}
+DRAWN = {"grains": grains.draw, "flakes": flakes.draw, "phases": phases.draw}
 MEGABYTE = 2**20
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from small_bundles import SMALL_CLASSIFIER, make_bundle
+from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import trial
 from micro.engine import Engine
@@ -46,6 +46,28 @@ def test_a_trial_of_regions_scores_the_engines_own_answer_perfect(tmp_path):
     assert figures["AP at IoU 0.5"] == 1
     assert figures["false regions an image"] == 0
     assert "AP50" in result.describe()
+
+
+def test_a_trial_of_pixels_counts_the_engines_own_answer_as_right(tmp_path):
+    spec = SMALL_UNET.model_copy(update={"outputs": ("matrix", "carbide", "pore")})
+    engine = Engine(make_bundle(tmp_path / "b", spec, task="phases"), device="cpu")
+    image = Micrograph(np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8))
+    found = engine.predict(image).regions
+    labels = np.array([0, *map(spec.outputs.index, found.class_names)], np.int32)[found.labels]
+    other = labels.copy()
+    other[:64][labels[:64] == 0] = 1
+    other[100:] = -1
+    items = [Annotated(image, truth, None, name, name, True) for name, truth in (("a", labels), ("b", other))]
+    itself = {row.what: row.value for row in trial.run(engine, items[:1]).measured("itself")}
+    assert itself["mean IoU"] == itself["pixels named right"] == 1
+    both = trial.joined([trial.run(engine, [item]) for item in items])
+    wrong = ((labels != other) & (other >= 0)).sum()
+    known = labels.size + (other >= 0).sum()
+    figures = {row.what: row for row in both.measured("both")}
+    assert figures["pixels named right"].value == pytest.approx(1 - wrong / known, abs=1e-4)
+    assert figures["mean IoU"].low <= figures["mean IoU"].value < 1
+    assert list(figures) == ["mean IoU", *(f"IoU of {name}" for name in spec.outputs), "pixels named right"]
+    assert "mean IoU" in both.describe()
 
 
 def test_nothing_to_score_is_said(tmp_path):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
 
-KINDS = ("flakes", "grains", "strips")
+KINDS = ("flakes", "grains", "phases", "strips")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,13 +43,17 @@ def main(arguments: list[str] | None = None) -> None:
 def save(scene: Scene, out: Path) -> None:
     """Write a scene as out/images/NAME.png and out/masks/NAME.png, or as out/CLASS/NAME.png if it has a class.
 
-    Masks are uint16 and hold the number of each region.
+    Masks are uint16 and hold the number of each region, or of each pixel's class where out/classes.yaml names these.
     """
     name = f"{scene.image.name}.png"
     folder = "images" if scene.class_name is None else scene.class_name
     _write(out / folder / name, np.asarray(scene.image.pixels)[..., ::-1])
     if scene.class_name is None:
-        _write(out / "masks" / name, scene.labels.astype(np.uint16))
+        mask = scene.class_map() if scene.classes else scene.labels
+        _write(out / "masks" / name, mask.astype(np.uint16))
+    if scene.classes:
+        lines = [f"{value}: {class_name}\n" for value, class_name in enumerate(scene.classes)]
+        (out / "classes.yaml").write_text("".join(lines), encoding="utf-8")
 
 
 def _write(path: Path, pixels: NDArray[np.generic]) -> None:

@@ -16,12 +16,14 @@ class Scene:
     labels: (Y, X) int32; 0 is background and region i has the value i. All zero where the whole frame is the answer.
     class_names: one name a region, in the order of the labels.
     class_name: what the frame as a whole shows; None where regions are the answer.
+    classes: where the class of each pixel is the answer, the classes there may be, background first; else empty.
     """
 
     image: Micrograph
     labels: NDArray[np.int32]
     class_names: tuple[str, ...] = ()
     class_name: str | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape_px = self.image.pixels.shape[:2]
@@ -29,6 +31,13 @@ class Scene:
             raise ValueError(f"labels are {shape_px} int32, not {self.labels.shape} {self.labels.dtype}")
         if self.labels.max(initial=0) > len(self.class_names):
             raise ValueError(f"label {self.labels.max()} has no name among {len(self.class_names)}")
+        if self.classes and not set(self.class_names) <= set(self.classes[1:]):
+            raise ValueError(f"regions are of {set(self.class_names)}, and the classes are {self.classes}")
         view = self.labels.view()
         view.flags.writeable = False
         object.__setattr__(self, "labels", view)
+
+    def class_map(self) -> NDArray[np.uint8]:
+        """Return the class of each pixel (Y, X) as its index in `classes`."""
+        numbers = [0, *map(self.classes.index, self.class_names)]
+        return np.array(numbers, np.uint8)[self.labels]

@@ -1,4 +1,4 @@
-"""How well whole frames were named: truth against answer, class by class."""
+"""How well whole frames, or single pixels, were named: truth against answer, class by class."""
 
 from dataclasses import dataclass
 
@@ -98,6 +98,20 @@ def macro_f1(table: NDArray[np.int64]) -> float:
     """
     occurs = table.sum(axis=0) + table.sum(axis=1) > 0
     return float(f1(table)[occurs].mean())
+
+
+def iou(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the intersection over union TP / (TP + FP + FN) of each class of a confusion table of pixels, (K,).
+
+    P. Jaccard, Bull. Soc. Vaudoise Sci. Nat. 37 (1901) 547. 0 for a class that never occurs.
+    """
+    return _share(np.diag(table), table.sum(axis=0) + table.sum(axis=1) - np.diag(table))
+
+
+def mean_iou(table: NDArray[np.int64]) -> float:
+    """Return the mean IoU over the classes that occur, background among them, each counting alike however small."""
+    occurs = table.sum(axis=0) + table.sum(axis=1) > 0
+    return float(iou(table)[occurs].mean())
 
 
 def calibration_error(confidences: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
+
+Annotation = Literal["instances", "classes", "frames"]
+"""What images are annotated with: a number for each region, a class for each pixel, or a class for the whole frame."""
 
 
 class TaskSettings(BaseModel):
@@ -60,7 +63,8 @@ class Habits:
 class Task:
     """One kind of question put to an image.
 
-    outputs: names of the segmenter's maps; empty for a task that only classifies whole frames.
+    outputs: names of the segmenter's maps; empty for a task that only classifies whole frames, and for one whose maps
+        are the classes of a folder until it is `named`.
     settings: the pydantic model of what a user may change.
     scaling: pixels (Y, X, C) -> Scaling, once an image, on the grid that the network sees.
     encode: instance labels (Y, X) int32 -> Targets, for training.
@@ -75,6 +79,8 @@ class Task:
     habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
+    of_classes: names of the classes of pixels, background first -> this task for them, its labels their numbers; None
+        for a task with outputs of its own.
     """
 
     name: str
@@ -91,6 +97,18 @@ class Task:
     habits: Habits = Habits()
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False
+    of_classes: Callable[[tuple[str, ...]], "Task"] | None = None
+
+    @property
+    def annotation(self) -> Annotation:
+        """What a folder must be annotated with for this task."""
+        if self.of_classes is not None:
+            return "classes"
+        return "instances" if self.outputs else "frames"
+
+    def named(self, classes: tuple[str, ...]) -> "Task":
+        """Return this task for the classes of a folder or a bundle; a task with outputs of its own stays as it is."""
+        return self if self.of_classes is None else self.of_classes(classes)
 
 
 def names() -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def train_steps(
     if (out / PLAN).exists():
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
-    task = tasks.find(plan.task)
+    task = tasks.find(plan.task).named(plan.network.outputs)
     figures, page = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, train)
@@ -104,11 +104,11 @@ def _folds(
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
-        samples = Sampler(plan, tasks.find(plan.task), train)
+        samples = Sampler(plan, tasks.find(plan.task).named(plan.network.outputs), train)
         state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
-        if folder.classes:
+        if folder.annotation == "frames":
             again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
             rough.append(trial.run(engine, again))
     figures: tuple[Measured, ...] = ()

@@ -70,7 +70,7 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
         summary=making.about.summary,
         pixel_size_um=sizes.pop() if len(sizes) == 1 else None,
         channels="rgb" if task.channels == "rgb" else "grey",
-        classes=plan.network.outputs if not unet else (plan.task,),
+        classes=(plan.task,) if task.annotation == "instances" else plan.network.outputs,
         segmenter=plan.network if unet else None,
         classifier=None if unet else plan.network,
         weights_sha256="0" * 64,

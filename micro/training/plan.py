@@ -13,6 +13,7 @@ from micro.bundle import Bundle
 from micro.card import NetworkSpec
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
+from micro.tasks import Annotation
 from micro.training.folds import fold_numbers
 
 # What two desktop cores do in training. A constant and not a measurement, so that the same command gives the same plan.
@@ -24,6 +25,11 @@ GENTLER = 0.25
 UNMEASURED_HALO_STRIDES = 6
 # Pixels left out between the part of an image that trains and the part that is held out.
 PLACE_GAP_PX = 32
+WANTED: dict[Annotation, str] = {
+    "instances": "masks beside images/ that number regions, without a classes.yaml",
+    "classes": "masks beside images/ whose values a classes.yaml names",
+    "frames": "one folder a class",
+}
 # What a plan says it starts from where that is no bundle.
 IMAGENET: Literal["imagenet"] = "imagenet"
 # Name of the plan's file in a bundle.
@@ -106,12 +112,15 @@ def plan(
     Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
     """
     task = tasks.find(task_name)
-    if bool(task.outputs) != (not folder.classes):
-        wanted = "masks beside images/" if task.outputs else "one folder a class"
-        raise BadFolder(f"{folder.root}: {task_name} learns from {wanted}, and this folder has the other kind.")
+    if task.annotation != folder.annotation:
+        raise BadFolder(
+            f"{folder.root}: {task_name} learns from {WANTED[task.annotation]}, and this folder has "
+            f"{WANTED[folder.annotation]}."
+        )
     groups = len({item.group for item in folder.images})
     if folds and not 2 <= folds <= groups:
         raise BadSetting(f"{folds} folds: at least 2, and no more than the {groups} groups of images in the folder.")
+    task = task.named(folder.classes)
     begun = None
     if isinstance(start, Bundle):
         begun = start.card.segmenter if task.outputs else start.card.classifier
@@ -128,7 +137,7 @@ def plan(
         input_px=None if task.outputs else crop_px,
     )
     split: Literal["image", "place", "folds"] = "folds" if folds else "image" if len(folder.images) >= 10 else "place"
-    if split == "place" and folder.classes:
+    if split == "place" and not task.outputs:
         raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from micro import tasks
 from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
@@ -23,7 +24,8 @@ def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
         return train, [item for item in images if item.image.name in plan.held_out]
     edges = [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
     train = [_left(item, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
-    return train, [_known_right(item, edge) for item, edge in zip(images, edges, strict=True)]
+    known = _known_right if tasks.find(plan.task).annotation == "instances" else _right
+    return train, [known(item, edge) for item, edge in zip(images, edges, strict=True)]
 
 
 def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Sides:
@@ -67,5 +69,12 @@ def _known_right(item: Annotated, first: int) -> Annotated:
     numbers = numbers.reshape(item.labels.shape)
     left = 2 * np.bincount(numbers[:, :first].ravel(), minlength=numbers.max() + 1) > np.bincount(numbers.ravel())
     labels = np.where(left[numbers] & (item.labels > 0), -1, item.labels)
+    return _right(replace(item, labels=labels), first)
+
+
+def _right(item: Annotated, first: int) -> Annotated:
+    """Return the whole image with labels that are known from column `first` on only."""
+    assert item.labels is not None
+    labels = item.labels.copy()
     labels[:, :first] = -1
     return replace(item, labels=labels)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from micro.micrograph import Micrograph
 from micro.scenes.grains import etching, faults
 from micro.scenes.grains.geometry import Geometry, geometry
-from micro.scenes.grains.polycrystal import SMALLEST_PX, Labels, Plane, Shape, tessellate, twinned, waves
+from micro.scenes.grains.polycrystal import SMALLEST_PX, Labels, Shape, tessellate, twinned
 from micro.scenes.scene import Scene
+from micro.scenes.waves import Plane, waves
 
 __all__ = ["ETCHES", "SMALLEST_PX", "Geometry", "draw", "geometry"]
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.scenes.grains.polycrystal import Labels, Plane, Walls, junctions, walls, waves
+from micro.scenes.grains.polycrystal import Labels, Walls, junctions, walls
+from micro.scenes.waves import Plane, waves
 
 # Sulfite and sulfide films on steels and copper alloys: (N, 3) red, green, blue from thin to thick.
 FILMS = (

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.scenes.grains.polycrystal import Plane, waves
+from micro.scenes.waves import Plane, waves
 
 
 def scratches(rng: np.random.Generator, light: Plane) -> Plane:

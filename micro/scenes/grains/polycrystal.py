@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from micro.scenes.waves import Plane, waves
+
 SMALLEST_PX = 30
 TWINNED_PX = 24  # twins in smaller grains would be a pixel wide
 
-Plane = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 
@@ -159,10 +160,3 @@ def junctions(labels: Labels) -> NDArray[np.intp]:
     four = np.stack([labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1], labels[1:, 1:]])
     four.sort(axis=0)
     return np.argwhere((np.diff(four, axis=0) != 0).sum(axis=0) >= 2) + 1
-
-
-def waves(rng: np.random.Generator, shape_px: tuple[int, ...], length_px: float) -> Plane:
-    """Return smooth noise (Y, X) of mean 0 and variance about 1 that changes over length_px."""
-    nodes = [max(4, int(np.ceil(side / length_px)) + 3) for side in shape_px]
-    coarse = rng.normal(0, 1.5, nodes).astype(np.float32)
-    return cv2.resize(coarse, (shape_px[1], shape_px[0]), interpolation=cv2.INTER_CUBIC).astype(np.float32, copy=False)
