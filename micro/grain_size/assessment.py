@@ -1,0 +1,222 @@
+"""Everything that the fields of one specimen say about its grain size."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micro.errors import UnknownPixelSize
+from micro.grain_size import cautions, conversions, intercept, page, planimetric
+from micro.grain_size.count import FieldCount
+from micro.grain_size.distribution import Distribution, describe_diameters
+from micro.grain_size.section import Section, section
+from micro.grain_size.statistics import SpecimenSize, combine
+
+COUNTERS = (
+    planimetric.saltikov,
+    planimetric.jeffries,
+    planimetric.triple_points,
+    planimetric.mean_area,
+    intercept.heyn,
+    intercept.hilliard,
+    intercept.abrams,
+)
+SPECK_PX = 20
+ALA_COARSER_G = 3.0
+ALA_AREA_SHARE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One field of view whose grains are known.
+
+    labels: (Y, X) whole numbers, one a grain; grains touch, or lines of 0 part them.
+    pixel_size_um: None is refused by `assess`: without a length there is no grain size.
+    name: what to call the field on the page.
+    """
+
+    labels: NDArray[np.integer]
+    pixel_size_um: float | None
+    name: str
+    pixel_size_source: str | None = None
+
+
+@dataclass(frozen=True)
+class FieldFacts:
+    """What is to be known of a field beside its counts.
+
+    whole: grains that the frame does not cut.
+    unmeasured_share: part of the field that belongs to no grain.
+    specks: grains smaller than SPECK_PX pixels.
+    """
+
+    name: str
+    pixel_size_um: float
+    pixel_size_source: str | None
+    height_px: int
+    width_px: int
+    grains: int
+    whole: int
+    mean_area_px: float
+    unmeasured_share: float
+    specks: int
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """The largest grain beside the others (ASTM E930, ALA: as large as).
+
+    is_ala: at least 3 G coarser than the specimen, and all such grains together no more than 5 % of the area.
+    is_cut: the frame cuts it, so that it is at least so large.
+    """
+
+    field: str
+    area_um2: float
+    g: float
+    coarser_by_g: float
+    area_share: float
+    is_cut: bool
+    is_ala: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """The grain size of one specimen, with all that stands behind it.
+
+    sizes: one a method that could be counted on every field, by the key of the method.
+    counts: every method on every field, with its test pattern, by the key of the method.
+    directions: mean intercept in um and G of lines at 0, 45, 90 and 135 degrees, as sizes, by angle.
+    anisotropy: l(0) / l(90) of these (E112-13, 16): above 1 grains are longer along the x axis.
+    diameters_um: (N,) equivalent circular diameters of all whole grains of all fields, ascending.
+    warnings: sentences that belong beside the figures.
+    """
+
+    name: str
+    fields: tuple[FieldFacts, ...]
+    sizes: dict[str, SpecimenSize]
+    counts: dict[str, tuple[FieldCount, ...]]
+    directions: dict[int, SpecimenSize]
+    anisotropy: float | None
+    diameters_um: NDArray[np.float64]
+    distribution: Distribution | None
+    largest: Outlier
+    iso643_g: float
+    warnings: tuple[str, ...]
+
+    @property
+    def planimetric(self) -> SpecimenSize:
+        """Grain size by counting grains on whole fields (Saltikov)."""
+        return self.sizes[planimetric.SALTIKOV.key]
+
+    @property
+    def intercept(self) -> SpecimenSize | None:
+        """Grain size by lines in four directions (Heyn); None where a field has no boundary on any line."""
+        return self.sizes.get(intercept.HEYN.key)
+
+    def describe(self) -> str:
+        """Return a page to print."""
+        return page.text(self)
+
+    def record(self) -> dict[str, Any]:
+        """Return everything but the places of marks, as plain values for JSON."""
+        return page.record(self)
+
+
+def assess(fields: Iterable[Field], name: str = "specimen") -> Assessment:
+    """Count grains on the fields of one specimen by every method, and combine the fields.
+
+    Fields are read one after the other; what is kept of each is its counts and patterns, not its labels.
+
+    Raises UnknownPixelSize when the pixel size of a field is not known, UnreadableImage when a field has no grain, and
+    ValueError without a field.
+    """
+    facts, counts, directed = [], [], []
+    areas_um2: list[NDArray[np.float64]] = []
+    cuts: list[NDArray[np.bool_]] = []
+    for each in fields:
+        um = _known_pixel_size_um(each)
+        ready = section(each.labels)
+        facts.append(_facts(each, ready, um))
+        counts.append([FieldCount(each.name, counter(ready), um) for counter in COUNTERS])
+        directed.append([FieldCount(each.name, intercept.heyn_at(ready, angle), um) for angle in intercept.ANGLES_DEG])
+        areas_um2.append(np.asarray(ready.area_px * um**2, np.float64))
+        cuts.append(ready.is_cut)
+    if not facts:
+        raise ValueError("a specimen has at least one field")
+    by_method = {row[0].method.key: tuple(row) for row in zip(*counts, strict=True)}
+    by_angle = dict(zip(intercept.ANGLES_DEG, zip(*directed, strict=True), strict=True))
+    sizes = {key: combine(row) for key, row in by_method.items() if _is_counted(row)}
+    directions = {angle: combine(row) for angle, row in by_angle.items() if _is_counted(row)}
+    whole_um2 = np.concatenate([area[~cut] for area, cut in zip(areas_um2, cuts, strict=True)])
+    diameters_um = np.sort(np.sqrt(4 / np.pi * whole_um2))
+    bare = Assessment(
+        name=name,
+        fields=tuple(facts),
+        sizes=sizes,
+        counts=by_method,
+        directions=directions,
+        anisotropy=directions[0].mean / directions[90].mean if {0, 90} <= directions.keys() else None,
+        diameters_um=diameters_um,
+        distribution=describe_diameters(diameters_um),
+        largest=_largest([each.name for each in facts], areas_um2, cuts, sizes[planimetric.SALTIKOV.key].g),
+        iso643_g=conversions.iso643_g_of_grains_per_mm2(sizes[planimetric.SALTIKOV.key].mean),
+        warnings=(),
+    )
+    return replace(bare, warnings=cautions.of(bare))
+
+
+def _known_pixel_size_um(field: Field) -> float:
+    um = field.pixel_size_um
+    if um is None:
+        raise UnknownPixelSize(
+            f"{field.name}: no pixel size, and so no grain size. There are three ways to give it: keep it in the file "
+            f"(a TIFF with the calibration of OME, ImageJ or the microscope), pass --pixel-size-um, or pass the length "
+            f"of the scale bar, such as --scale-bar 222px=50um. In napari, set the scale of the layer."
+        )
+    if not (np.isfinite(um) and um > 0):
+        raise UnknownPixelSize(f"{field.name}: a pixel size of {um} um is impossible.")
+    return float(um)
+
+
+def _facts(field: Field, ready: Section, um: float) -> FieldFacts:
+    height, width = field.labels.shape
+    return FieldFacts(
+        name=field.name,
+        pixel_size_um=um,
+        pixel_size_source=field.pixel_size_source,
+        height_px=height,
+        width_px=width,
+        grains=len(ready),
+        whole=int((~ready.is_cut).sum()),
+        mean_area_px=ready.measured_px / len(ready),
+        unmeasured_share=1 - ready.measured_px / ready.labels.size,
+        specks=int((ready.area_px < SPECK_PX).sum()),
+    )
+
+
+def _is_counted(row: Sequence[FieldCount]) -> bool:
+    return all(each.counted.count > 0 and each.counted.extent_px > 0 for each in row)
+
+
+def _largest(
+    names: Sequence[str], areas_um2: Sequence[NDArray[np.float64]], cuts: Sequence[NDArray[np.bool_]], mean_g: float
+) -> Outlier:
+    """Return the largest grain of all fields; see Outlier."""
+    at = int(np.argmax([area.max() for area in areas_um2]))
+    grain = int(areas_um2[at].argmax())
+    area_um2 = float(areas_um2[at][grain])
+    g = conversions.g_of_mean_area_um2(area_um2)
+    pooled = np.concatenate(areas_um2)
+    limit_um2 = conversions.mean_area_um2(mean_g - ALA_COARSER_G)
+    share = float(pooled[pooled >= limit_um2].sum() / pooled.sum())
+    return Outlier(
+        field=names[at],
+        area_um2=area_um2,
+        g=g,
+        coarser_by_g=mean_g - g,
+        area_share=share,
+        is_cut=bool(cuts[at][grain]),
+        is_ala=0 < share <= ALA_AREA_SHARE,
+    )
