@@ -27,6 +27,11 @@ class NetworkSpec(_CardPart):
     input_px: int | None = Field(default=None, ge=16, le=2048)
     halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs")
 
+    @property
+    def stride_px(self) -> int:
+        """Edge of the coarsest grid that the network works on; tiles start on multiples of it."""
+        return int(2 ** len(self.decoder_channels)) if self.kind == "unet" else 1
+
 
 class DataSource(_CardPart):
     """Some of the data that a bundle learned from or was measured on."""

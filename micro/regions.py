@@ -71,10 +71,25 @@ class Prediction:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """What one tile showed as soon as the network had answered, for an eye that waits for the rest.
+
+    chance: (y, x) uint8, the segmenter's first map, 255 for a probability of 1; a view that later tiles do not change.
+    top_px, left_px: where its first pixel lies on the network's grid, which has shape_px (Y, X).
+    """
+
+    chance: NDArray[np.uint8]
+    top_px: int
+    left_px: int
+    shape_px: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Progress:
-    """How far long work has come: `done` of `total` steps, and what the last one was."""
+    """How far long work has come: `done` of `total` steps, what the last one was, and what it showed."""
 
     done: int
     total: int
     note: str = ""
+    glimpses: tuple[Glimpse, ...] = ()

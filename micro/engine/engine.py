@@ -26,7 +26,7 @@ from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate
 from micro.recipe import Recipe
-from micro.regions import Columns, Maker, Prediction, Progress, Regions
+from micro.regions import Columns, Glimpse, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
 
 log = logging.getLogger(__name__)
@@ -214,10 +214,13 @@ class Engine:
         for batch in _batches(queue, self._tile_batch):
             pixels = np.stack([cut(images[index], tile) for index, tile in batch])
             windows = [scalings[index].window(_shape(images[index]), *tile.read) for index, tile in batch]
+            glimpses = []
             for (index, tile), answer in zip(batch, self._segment(pixels, windows), strict=True):
                 paste(answers[index], answer, tile)
+                corner = (tile.write[0].start, tile.write[1].start)
+                glimpses.append(Glimpse(answers[index][(0, *tile.write)], *corner, _shape(images[index])))
             done += len(batch)
-            yield Progress(done, len(queue), f"tile {done} of {len(queue)}")
+            yield Progress(done, len(queue), f"tile {done} of {len(queue)}", tuple(glimpses))
         return list(answers)
 
     def _segment(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> NDArray[np.uint8]:

@@ -60,7 +60,7 @@ def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
 def stride(spec: NetworkSpec) -> int:
     """Return the edge in px of the coarsest grid that a network works on; tiles start on multiples of it."""
     refuse_unknown(spec)
-    return int(2 ** len(spec.decoder_channels)) if spec.kind == "unet" else 1
+    return spec.stride_px
 
 
 def refuse_unknown(spec: NetworkSpec) -> None:
