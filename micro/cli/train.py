@@ -3,12 +3,13 @@
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, app
+from micro.cli.app import DONE, SOME_FAILED, app
 from micro.cli.screen import out, watched
 
 
@@ -87,11 +88,15 @@ def score(
     folder: Path,
     *,
     model: str,
+    against: str | None = None,
+    tolerance: float = 0.0,
     held_out: bool = False,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     device: str = "auto",
 ) -> int:
-    """Compare a bundle's answers with an annotated folder.
+    """Compare a bundle's answers with an annotated folder, or a challenger's with those of the bundle in use.
+
+    Exit code: 0 done, and with --against nothing got worse; 1 with --against when something did.
 
     Parameters
     ----------
@@ -99,8 +104,12 @@ def score(
         images/ with masks/ beside it, or one folder a class.
     model
         Name of an installed bundle, or the folder of one.
+    against
+        The bundle in use, that the model is to replace: its name or folder. Take a folder that neither trained on.
+    tolerance
+        How far a figure of a class (0..1) may fall before it counts as worse.
     held_out
-        Only the images, or parts of images, that the bundle's own training held out of this folder.
+        Only the images, or parts of images, that the training of the bundle, or of both, held out of this folder.
     json_file
         File for the figures with their intervals.
     device
@@ -111,15 +120,27 @@ def score(
 
     annotated = folders.read(folder)
     out.print(annotated.describe())
-    from micro import trial
+    from micro import challenge, trial
     from micro.engine import Engine
     from micro.training import held_out_images
 
-    images = held_out_images(bundle.load(model), annotated) if held_out else annotated.images
+    names = (model,) if against is None else (model, against)
+    images = list(annotated.images)
+    if held_out:
+        kept = [held_out_images(bundle.load(name), annotated) for name in names]
+        common = set.intersection(*({item.image.name for item in each} for each in kept))
+        images = [item for item in kept[0] if item.image.name in common]
     result = trial.run(Engine.load(model, device), images)
     out.print(result.describe())
-    if json_file is not None:
+    code = DONE
+    if against is None:
         on = f"{annotated.root.name}, {'held out' if held_out else 'all'} {len(images)} images"
         figures = [row.model_dump() for row in result.measured(on)]
+    else:
+        compared = challenge.compare(result, trial.run(Engine.load(against, device), images), tolerance)
+        out.print(f"\n{compared.describe()}")
+        figures = [asdict(change) for change in compared.changes]
+        code = DONE if compared.may_replace else SOME_FAILED
+    if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return DONE
+    return code
