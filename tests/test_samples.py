@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from micro import formats
-from micro.scenes import flakes, grains, strips
+from micro.scenes import flakes, grains, phases, strips
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_images"
 
@@ -14,6 +14,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "sample_images"
     [
         ("grains.png", lambda: grains.draw(4, 512, 512)),
         ("flakes.png", lambda: flakes.draw(3, 512, 640)),
+        ("phases.png", lambda: phases.draw(12, 512, 512)),
         ("strip.png", lambda: strips.draw(5, kind="scratch")),
     ],
 )
