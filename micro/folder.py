@@ -118,6 +118,53 @@ def read(root: Path) -> AnnotatedFolder:
     return AnnotatedFolder(root, tuple(items), classes, tuple(remarks))
 
 
+def annotated(
+    image: Micrograph, labels: NDArray[np.int32] | None, class_name: str | None, lossless: bool = True
+) -> Annotated:
+    """Return an image with its annotation, in a group of its own that only copies of it join."""
+    digest = hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()
+    return Annotated(image, labels, class_name, digest, digest, lossless)
+
+
+def is_lossless(path: Path) -> bool:
+    """Whether a file of this name keeps every pixel value; WebP may, and is not relied on."""
+    return path.suffix.lower() not in (".jpg", ".jpeg", ".webp")
+
+
+def corrected(folder: AnnotatedFolder, said: Sequence[Annotated]) -> AnnotatedFolder:
+    """Return a folder as people corrected it since: their word on an image that is in it, and further images behind.
+
+    said: frames with a class of the folder, or masks whose values mean what they mean in the folder.
+    Raises BadFolder with the list of those that say something that the folder cannot.
+    """
+    names, _ = _named_values(folder.root / CLASSES) if folder.annotation == "classes" else ({}, [])
+    problems = []
+    for item in said:
+        if (item.labels is None) != (folder.annotation == "frames"):
+            problems.append(f"{item.image.name}: corrected with a {'class' if item.labels is None else 'mask'}.")
+        elif item.labels is None and item.class_name not in folder.classes:
+            problems.append(f"{item.image.name}: no class {item.class_name!r} in the folder.")
+        elif names and item.labels is not None and len(strange := np.setdiff1d(item.labels, list(names))):
+            problems.append(f"{item.image.name}: values that {CLASSES} does not name: {', '.join(map(str, strange))}.")
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise BadFolder(f"{folder.root}: corrections that do not fit: {len(problems)}\n{listed}")
+    if _encoding_tells_class(folder.images):
+        said = [replace(item, image=reencoded(item.image)) for item in said]
+    words = {
+        item.digest: item if item.labels is None else replace(item, labels=_numbered(item.labels, names))
+        for item in said
+    }
+    own = [
+        replace(item, labels=word.labels, class_name=word.class_name) if (word := words.get(item.digest)) else item
+        for item in folder.images
+    ]
+    known = {item.digest for item in own}
+    further = [word for digest, word in words.items() if digest not in known]
+    remark = f"corrected since: {len(words) - len(further)} images of the folder, and {len(further)} further ones"
+    return replace(folder, images=(*own, *further), remarks=(*folder.remarks, remark))
+
+
 def reencoded(image: Micrograph, quality: int = REENCODE_QUALITY) -> Micrograph:
     """Return an 8-bit image as it looks after JPEG compression."""
     done, data = cv2.imencode(
@@ -178,8 +225,7 @@ def _masked(images: Path, masks: Path, names: Mapping[int, str | None]) -> tuple
         if len(strange):
             problems.append(f"{mask_of[stem]}: values that {CLASSES} does not name: {', '.join(map(str, strange))}.")
             continue
-        digest = _digest(image)
-        items.append(Annotated(image, _numbered(labels, names), None, digest, digest, True))
+        items.append(annotated(image, _numbered(labels, names), None))
     return items, problems
 
 
@@ -208,9 +254,7 @@ def _sorted_by_class(images: Path) -> tuple[list[Annotated], list[str]]:
             except UnreadableImage as fault:
                 problems.append(str(fault))
                 continue
-            lossless = path.suffix.lower() not in (".jpg", ".jpeg", ".webp")
-            digest = _digest(image)
-            items.append(Annotated(image, None, folder.name, digest, digest, lossless))
+            items.append(annotated(image, None, folder.name, is_lossless(path)))
     if len({item.class_name for item in items}) == 1:
         problems.append(f"{images}: only one class, {items[0].class_name!r}; a classifier needs two.")
     return items, problems
@@ -248,11 +292,6 @@ def _by_stem(
                 twice.append(path)
             found.setdefault(stem, path)
     return found, twice
-
-
-def _digest(image: Micrograph) -> str:
-    """Return what equal pixels have in common: copies of one image get one group."""
-    return hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()
 
 
 def _twins(items: Sequence[Annotated]) -> Mapping[str, list[Annotated]]:
