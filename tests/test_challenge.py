@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from small_bundles import SMALL_CLASSIFIER, make_bundle
 
-from micro import challenge, cli
+from micro import bundle, challenge, cli
 from micro.errors import BadFolder
 from micro.score import regions
 from micro.score.paired import difference, mcnemar_p_value
@@ -113,6 +114,40 @@ def test_pixels_are_compared_by_the_iou_of_each_class() -> None:
     crack = changes(found)["crack, IoU"]
     assert (crack.champion, crack.challenger) == (pytest.approx(30 / 51), pytest.approx(40 / 51))
     assert found.may_replace
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> dict[str, str]:
+    """Bundles that answer the same whatever they see: clean, or crack."""
+    made = make_bundle(tmp_path / "random", SMALL_CLASSIFIER, "defects")
+    weights = made.weights()
+    last = [name for name, value in weights.items() if len(value) == len(SMALL_CLASSIFIER.outputs)]
+    for number, name in enumerate(("clean", "crack")):
+        fixed = {key: np.zeros_like(value) if key in last else value for key, value in weights.items()}
+        (bias,) = (key for key in last if fixed[key].ndim == 1)
+        fixed[bias] = np.eye(3, dtype=np.float32)[number]
+        bundle.save(tmp_path / name, made.card.model_copy(update={"name": name}), fixed)
+    random = np.random.default_rng(1)
+    for number in range(6):
+        path = tmp_path / "frozen" / ("clean" if number < 4 else "crack") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), random.integers(0, 256, (32, 32), dtype=np.uint8))
+    return {name: str(tmp_path / name) for name in ("clean", "crack", "frozen")}
+
+
+def test_the_exit_code_says_whether_the_challenger_may_replace_the_bundle_in_use(
+    stubborn: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", stubborn["frozen"], "--json", str(tmp_path / "changes.json"), "--model"]
+    assert cli.run([*command, stubborn["clean"], "--against", stubborn["clean"]]) == 0
+    assert "may replace the champion: nothing got worse on these 6 images" in capsys.readouterr().out
+    assert cli.run([*command, stubborn["clean"], "--against", stubborn["crack"]]) == 1
+    assert "worse in crack, recall, crack, precision" in capsys.readouterr().out
+    recall = {change["what"]: change for change in json.loads((tmp_path / "changes.json").read_text())}["clean, recall"]
+    assert (recall["champion"], recall["challenger"], recall["is_worse"]) == (0, 1, False)
+    assert recall["p_value"] == 2 / 16
+    tolerant = ["--tolerance", "1"]
+    assert cli.run([*command, stubborn["clean"], "--against", stubborn["crack"], *tolerant]) == 0
 
 
 def test_bundles_of_other_classes_or_images_are_not_compared() -> None:
