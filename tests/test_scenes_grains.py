@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
+from micro import formats
 from micro.micrograph import Micrograph
 from micro.scenes import __main__ as command
 from micro.scenes import grains
@@ -100,6 +101,36 @@ def test_tones_by_orientation_tell_neighbours_apart_where_no_groove_does():
             means = np.bincount(scene.labels.ravel(), grey.ravel())[1:] / counts
             differs.append(means[counts > 200].std())
         assert np.median(differs) > 6
+
+
+def looks(pixels):
+    """Median, spread, fine detail, and the share that is clearly darker than the median."""
+    grey = np.asarray(pixels, np.float32).mean(axis=2)
+    middle = np.median(grey)
+    detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean()
+    return np.array([middle, grey.std(), detail, (grey < middle - 25).mean()])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "etch"),
+    [
+        ("nist-gsat-steel", "boundaries"),
+        ("pure-iron-serial/images", "boundaries"),
+        ("nasa-meltpool/images", "contrast"),
+    ],
+)
+def test_real_sections_lie_within_what_is_drawn(folder, etch, data):
+    drawn = np.array([looks(grains.draw(seed, 300, 300, etch=etch).image.pixels) for seed in range(30)])
+    # the highlighted ones were gone over by hand
+    paths = sorted(path for path in (data / "grains" / folder).iterdir() if "highlighted" not in path.stem)
+    photographs = [formats.read(path) for path in paths if formats.is_image_name(path)]
+    assert photographs
+    for photograph in photographs[:6]:
+        # the upper part of the melt pools shows the mount, black
+        real = looks(photograph.pixels[200:])
+        assert (real >= drawn.min(axis=0)).all(), photograph.name
+        assert (real <= drawn.max(axis=0)).all(), photograph.name
 
 
 def test_an_unknown_etch_is_refused_with_the_known_ones():

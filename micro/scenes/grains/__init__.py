@@ -72,7 +72,7 @@ def _metal(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain
         light = light * _per_channel(faults.lamp(rng, shape_px), light)
     brightest = float(np.percentile(light[::4, ::4], 98))
     if brightest > 1:  # overexposed sections are taken again, most of them
-        light = light * np.float32(rng.uniform(0.8, 1) / brightest)
+        light = light * np.float32(rng.uniform(0.85, 1.05) / brightest)
     if rng.random() < 0.3:
         light = faults.out_of_focus(rng, light, size_px)
     seen = faults.scanning_detector if kind == "channeling" else faults.camera

@@ -71,7 +71,7 @@ def plain(rng: np.random.Generator, grains: Labels) -> Plane:
 def boundaries(rng: np.random.Generator, cut: Section) -> Plane:
     """Return a section (Y, X) whose boundaries the etchant took: dark lines, or bright ones in dark field."""
     contrast = rng.choice([0.0, 0.015, 0.05], p=[0.4, 0.4, 0.2])
-    grey = rng.uniform(0.7, 1.0) + contrast * _tones(rng, cut)[cut.crystals]
+    grey = rng.uniform(0.7, 1.1) + contrast * _tones(rng, cut)[cut.crystals]
     if rng.random() < 0.15:  # grains of another constituent, as pearlite in ferrite
         other = _apart(rng, cut, rng.uniform(0.03, 0.25))
         shade = rng.uniform(0.25, 0.6) + 0.08 * waves(rng, cut.grains.shape, 5)
@@ -84,7 +84,7 @@ def boundaries(rng: np.random.Generator, cut: Section) -> Plane:
 
 def contrast(rng: np.random.Generator, cut: Section) -> Plane:
     """Return a section (Y, X) whose grains differ in brightness, each etched as its orientation lets it be."""
-    grey = rng.uniform(0.45, 0.75) + rng.uniform(0.06, 0.17) * _tones(rng, cut)[cut.crystals]
+    grey = rng.uniform(0.45, 0.85) + rng.uniform(0.06, 0.17) * _tones(rng, cut)[cut.crystals]
     grey += _texture(rng, cut, amplitude=rng.choice([0.0, 0.015, 0.05]))
     dark = _lines(rng, cut, depth=(0.02, 0.4))
     return np.asarray(grey.clip(0.08, 1) - dark, np.float32)
