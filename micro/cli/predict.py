@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app
-from micro.cli.screen import err, out, watched
+from micro.cli.screen import Shown, err, out, watched
 
 if TYPE_CHECKING:
     from micro.recipe import Recipe, Setting
@@ -27,6 +27,7 @@ def predict(
     device: str = "auto",
     overwrite: bool = False,
     fail_on_ng: bool = False,
+    progress: Shown = "auto",
 ) -> int:
     """Find, measure and judge what images show, and write labels, tables and a run record.
 
@@ -55,6 +56,8 @@ def predict(
         Throw away what an earlier run left in the output folder.
     fail_on_ng
         Exit with 3 when any image is NG.
+    progress
+        auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON an image.
     """
     from micro import bundle
     from micro.line.run import run_steps
@@ -65,7 +68,7 @@ def predict(
     from micro.engine import Engine  # after the sources are known to exist: torch takes seconds
 
     engine = Engine(bundle.load(asked.model), asked, device)
-    summary = watched(run_steps(found, engine, asked, out_dir, overwrite), "images")
+    summary = watched(run_steps(found, engine, asked, out_dir, overwrite), "images", progress)
     for name, reason in list(summary.failures.items())[:MOST_FAILURES_SHOWN]:
         err.print(f"quarantined: {reason if name in reason else f'{name}: {reason}'}")
     if summary.quarantined > MOST_FAILURES_SHOWN:

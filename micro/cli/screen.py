@@ -1,9 +1,12 @@
 """What the user sees: words on a terminal or in a log, and how far long work is."""
 
+import json
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
+
+from cyclopts import Parameter
 
 from rich.console import Console
 
@@ -11,6 +14,8 @@ from rich.console import Console
 SECONDS_A_LINE = 10.0
 
 Result = TypeVar("Result")
+Shown = Annotated[Literal["auto", "json"], Parameter(env_var="MICRO_PROGRESS")]
+"""How long work is shown: for people, or as one line of JSON a step for a program that watches."""
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -27,9 +32,9 @@ class _Step(Protocol):
     def note(self) -> str: ...
 
 
-def watched(steps: Generator[_Step, None, Result], unit: str) -> Result:
+def watched(steps: Generator[_Step, None, Result], unit: str, shown: Shown = "auto") -> Result:
     """Run a generator to its end, showing how far it is; Ctrl-C closes it, which leaves what is done in order."""
-    with _display(unit) as show, closing(steps):
+    with _json() if shown == "json" else _display(unit) as show, closing(steps):
         while True:
             try:
                 step = next(steps)
@@ -37,6 +42,17 @@ def watched(steps: Generator[_Step, None, Result], unit: str) -> Result:
                 result: Result = stop.value
                 return result
             show(step)
+
+
+@contextmanager
+def _json() -> Iterator[Callable[[_Step], None]]:
+    """Give a function that prints the numbers and words of a step as one line of JSON."""
+
+    def line(step: _Step) -> None:
+        facts = {name: value for name, value in vars(step).items() if isinstance(value, int | float | str)}
+        print(json.dumps({**facts, "note": step.note}), flush=True)
+
+    yield line
 
 
 @contextmanager

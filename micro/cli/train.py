@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app
-from micro.cli.screen import out, watched
+from micro.cli.screen import Shown, out, watched
 
 
 @app.command
@@ -28,6 +28,7 @@ def train(
     sample: Path | None = None,
     measure: Path | None = None,
     resume: bool = False,
+    progress: Shown = "auto",
 ) -> int:
     """Train a bundle from an annotated folder, and measure it on images it never saw.
 
@@ -57,6 +58,8 @@ def train(
         Another annotated folder, that nothing trains on, to measure the result on as well.
     resume
         Go on with the training that lies in the output folder.
+    progress
+        auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every few steps.
     """
     from micro import bundle, formats, tasks
     from micro import folder as folders
@@ -78,7 +81,7 @@ def train(
         start=begun,
         measure=folders.read(measure) if measure else None,
     )
-    made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps")
+    made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
     out.print((made.folder / "README.md").read_text(encoding="utf-8"))
     return DONE
 
