@@ -6,13 +6,14 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micro import bundle as bundles
-from micro import networks, tasks, trial
+from micro import drift, networks, tasks, trial
 from micro.card import Measured
 from micro.engine import Engine
 from micro.errors import BadSetting
@@ -56,6 +57,14 @@ class Epoch:
         return f"{self.part}: loss {self.loss:.4f}, {self.seconds:.0f} s"
 
 
+class _Tried(NamedTuple):
+    """What networks said of images that they never saw: the card's figures, the bundle's page, and what a line watches."""
+
+    figures: tuple[Measured, ...]
+    page: str
+    looks: list[drift.Statistics]
+
+
 def train_steps(
     plan: TrainingPlan, folder: AnnotatedFolder, out: Path, making: Making, resume: bool = False
 ) -> Generator[Epoch, None, bundles.Bundle]:
@@ -69,7 +78,7 @@ def train_steps(
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
     task = tasks.find(plan.task).named(plan.network.outputs)
-    figures, page = yield from _folds(plan, folder, work, making)
+    figures, page, looks = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, train)
     state = yield from _fit(plan, samples, work / "final", "final", making.start)
@@ -78,12 +87,15 @@ def train_steps(
     if test:
         tried = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
         score = trial.run(Engine(tried), test)
+        looks = trial.statistics(Engine(tried), (item.image for item in test))
         figures, page = score.measured(plan.describe_held_out()), score.describe()
         if making.measure is not None:
             elsewhere = trial.run(Engine(tried), making.measure.images)
             on = f"{making.measure.root.resolve().name}, {len(making.measure.images)} images that nothing trained on"
             figures, page = elsewhere.measured(on) + figures, f"{on}\n{elsewhere.describe()}\n\n{page}"
     made = bundles.save(out, card_of(plan, folder, making, figures), _named(plan, state))
+    # what a network says of images that it learned from is surer than what it will say on a line
+    made.keep_reference(drift.reference(looks, f"{plan.folder}: {plan.describe_held_out()}"))
     sample = making.sample or (test or train)[0].image
     trial.keep_proof(out, sample, Engine(made).predict(sample))
     keep_readme(out, made.card, page)
@@ -94,13 +106,14 @@ def train_steps(
 
 def _folds(
     plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making
-) -> Generator[Epoch, None, tuple[tuple[Measured, ...], str]]:
-    """Train one network a fold, try each on the images it never saw, and return figures and a page of them all.
+) -> Generator[Epoch, None, _Tried]:
+    """Train one network a fold, try each on the images it never saw, and return what all of them came to.
 
     Frames are tried as they are, and again after strong compression.
     """
     plain: list[trial.Trial] = []
     rough: list[trial.Trial] = []
+    looks: list[drift.Statistics] = []
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
@@ -108,6 +121,7 @@ def _folds(
         state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
+        looks += trial.statistics(engine, (item.image for item in test))
         if folder.annotation == "frames":
             again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
             rough.append(trial.run(engine, again))
@@ -118,7 +132,7 @@ def _folds(
             score = trial.joined(parts)
             figures += score.measured(on)
             page += [on, score.describe(), ""]
-    return figures, "\n".join(page)
+    return _Tried(figures, "\n".join(page), looks)
 
 
 def _fit(
