@@ -58,7 +58,7 @@ class Epoch:
 
 
 class _Tried(NamedTuple):
-    """What networks said of images that they never saw: the card's figures, the bundle's page, and what a line watches."""
+    """What networks said of images that they never saw: figures for the card, a page, and what a line watches."""
 
     figures: tuple[Measured, ...]
     page: str
@@ -104,9 +104,7 @@ def train_steps(
     return made
 
 
-def _folds(
-    plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making
-) -> Generator[Epoch, None, _Tried]:
+def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making) -> Generator[Epoch, None, _Tried]:
     """Train one network a fold, try each on the images it never saw, and return what all of them came to.
 
     Frames are tried as they are, and again after strong compression.
