@@ -1,0 +1,36 @@
+"""`micro fractions`: how much of a specimen each phase is."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from micro.cli.app import DONE, app
+from micro.cli.screen import out
+
+
+@app.command
+def fractions(run: Path, *, grid: int = 10, json_file: Annotated[Path | None, Parameter(name="--json")] = None) -> int:
+    """Print the volume fraction of each phase over the images of a run, with its 95 % interval and %RA.
+
+    Every image is a field of one specimen. By areas as in ASTM E1245, and by points as in ASTM E562.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, its --out.
+    grid
+        Points across and down on each field.
+    json_file
+        File for the figures, and for what was found on each field.
+    """
+    from micro.line.fractions import of_run
+
+    found = of_run(run, grid)
+    for each in found:
+        out.print(f"{each.phase}\n  areas (E1245)   {each.areas}\n  points (E562)   {each.points}")
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", encoding="utf-8")
+    return DONE

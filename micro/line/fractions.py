@@ -1,0 +1,82 @@
+"""The volume fraction of each phase over the images of a run, which are the fields of one specimen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from micro import formats
+from micro.errors import MicroError
+from micro.phase_fraction import PointCount, VolumeFraction, area_fractions, combine, count_points
+from micro.regions import Regions
+
+
+@dataclass(frozen=True)
+class PhaseFractions:
+    """One phase: its area fraction (ASTM E1245) and its fraction of points (ASTM E562).
+
+    area_of, points_of: what was found on each field, by image.
+    """
+
+    phase: str
+    areas: VolumeFraction
+    points: VolumeFraction
+    area_of: dict[str, float]
+    points_of: dict[str, PointCount]
+
+
+def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
+    """Return the fractions of every phase that a run found, sorted by name.
+
+    folder: what `micro predict --out` wrote: tables and labels.
+    grid: points across and down on each field.
+
+    Raises MicroError where there is no such run, or no image in it has regions.
+    """
+    try:
+        fields = {row["image"]: row for row in _rows(folder / "images.parquet") if row["labels"]}
+        named = _rows(folder / "regions.parquet")
+    except (OSError, pa.ArrowInvalid, KeyError) as fault:
+        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    classes: dict[str, dict[int, str]] = {name: {} for name in fields}
+    for row in named:
+        classes[row["image"]][row["index"]] = row["class"]
+    phases = sorted({phase for field in classes.values() for phase in field.values()})
+    if not phases:
+        raise MicroError(f"{folder}: no phase was found on any of {len(fields)} images with labels.")
+    area_of: dict[str, dict[str, float]] = {phase: {} for phase in phases}
+    points_of: dict[str, dict[str, PointCount]] = {phase: {} for phase in phases}
+    for image, row in fields.items():
+        regions = _regions(folder / row["labels"], classes[image])
+        areas = area_fractions(regions, phases)
+        for phase in phases:
+            area_of[phase][image] = areas[phase]
+            inside = np.array([False, *(name == phase for name in regions.class_names)])[regions.labels]
+            points_of[phase][image] = count_points(inside, grid, grid)
+    return tuple(
+        PhaseFractions(
+            phase,
+            areas=combine([*area_of[phase].values()]),
+            points=combine([count.fraction for count in points_of[phase].values()]),
+            area_of=area_of[phase],
+            points_of=points_of[phase],
+        )
+        for phase in phases
+    )
+
+
+def _regions(path: Path, class_of: dict[int, str]) -> Regions:
+    labels = formats.read_labels(path)
+    strange = np.setdiff1d(labels, [0, *class_of])
+    if len(strange):
+        raise MicroError(f"{path}: no class is known for the regions {', '.join(map(str, strange[:5]))}.")
+    numbers = range(1, max(class_of, default=0) + 1)
+    return Regions(labels, tuple(class_of.get(number, "") for number in numbers), np.ones(len(numbers), np.float32))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
+    return rows

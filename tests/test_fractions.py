@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from micro import cli, formats
+from micro.errors import MicroError
+from micro.line.fractions import of_run
+
+
+def write_run(folder, fields):
+    """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region."""
+    images, regions = [], []
+    for name, (labels, classes) in fields.items():
+        path = f"labels/{name}.tif"
+        (folder / "labels").mkdir(exist_ok=True)
+        formats.write_labels(folder / path, np.asarray(labels, np.int32), None)
+        images.append({"image": f"{name}.png", "labels": path})
+        regions += [{"image": f"{name}.png", "index": i, "class": c} for i, c in enumerate(classes, start=1)]
+    images.append({"image": "unreadable.png", "labels": None})
+    pa.parquet.write_table(pa.Table.from_pylist(images), folder / "images.parquet")
+    schema = pa.schema({"image": pa.string(), "index": pa.int64(), "class": pa.string()})
+    pa.parquet.write_table(pa.Table.from_pylist(regions, schema), folder / "regions.parquet")
+
+
+def left(share):
+    """A field of 100 x 100 px whose left part is one region, and whose lowest row of 10 px at the right is another."""
+    labels = np.zeros((100, 100), np.int32)
+    labels[:, : round(100 * share)] = 1
+    labels[90:, 95:] = 2
+    return labels
+
+
+def test_each_image_is_a_field_and_each_phase_has_both_figures(tmp_path):
+    write_run(tmp_path, {f"f{share}": (left(share / 100), ("carbide", "pore")) for share in (20, 30, 40)})
+    carbide, pore = of_run(tmp_path)
+    assert (carbide.phase, pore.phase) == ("carbide", "pore")
+    # mean 0.3, s 0.1, t(0.975, 2) = 4.303
+    assert carbide.areas.mean == pytest.approx(0.3)
+    assert carbide.areas.ci95 == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-3)
+    assert carbide.points.mean == pytest.approx(0.3)
+    assert pore.areas.mean == pytest.approx(0.005)
+    assert pore.areas.ci95 == 0
+    assert carbide.area_of == pytest.approx({"f20.png": 0.2, "f30.png": 0.3, "f40.png": 0.4})
+    assert carbide.points_of["f20.png"].points == 100
+
+
+def test_a_field_without_a_phase_counts_as_nothing_of_it(tmp_path):
+    write_run(tmp_path, {"with": (left(0.5), ("carbide", "pore")), "without": (np.zeros((50, 80)), ())})
+    carbide, _ = of_run(tmp_path)
+    assert carbide.areas.mean == pytest.approx(0.25)
+    assert carbide.areas.fields == 2
+
+
+def test_the_command_prints_intervals_and_writes_what_each_field_gave(tmp_path, capsys):
+    write_run(tmp_path, {f"f{share}": (left(share / 100), ("carbide", "pore")) for share in (20, 30)})
+    assert cli.run(["fractions", str(tmp_path), "--grid", "5", "--json", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "carbide" in printed
+    assert "%RA" in printed
+    (carbide, _) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert carbide["areas"]["mean"] == pytest.approx(0.25)
+    assert carbide["points_of"]["f20.png"]["points"] == 25
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(MicroError, match="micro predict"):
+        of_run(tmp_path)
+
+
+def test_regions_without_a_class_are_named(tmp_path):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide",))})
+    with pytest.raises(MicroError, match="no class is known for the regions 2"):
+        of_run(tmp_path)
+
+
+def test_a_run_that_found_nothing_says_so(tmp_path):
+    write_run(tmp_path, {"a": (np.zeros((50, 50)), ())})
+    with pytest.raises(MicroError, match="no phase was found"):
+        of_run(tmp_path)
