@@ -7,7 +7,7 @@ from micro.grain_size.assessment import Assessment, Field, assess
 from micro.grain_size.count import Count, FieldCount, Method, Pattern
 from micro.grain_size.distribution import Distribution, describe_diameters
 from micro.grain_size.drawing import paint
-from micro.grain_size.section import Section, grains_between, section, without_small
+from micro.grain_size.section import Section, grains_between, section_of, without_small
 from micro.grain_size.statistics import SpecimenSize, combine
 
 __all__ = [
@@ -25,6 +25,6 @@ __all__ = [
     "describe_diameters",
     "grains_between",
     "paint",
-    "section",
+    "section_of",
     "without_small",
 ]

@@ -9,20 +9,11 @@ from numpy.typing import NDArray
 
 from micro.errors import UnknownPixelSize
 from micro.grain_size import cautions, conversions, intercept, page, planimetric
-from micro.grain_size.count import FieldCount
+from micro.grain_size.count import Count, FieldCount
 from micro.grain_size.distribution import Distribution, describe_diameters
-from micro.grain_size.section import Section, section
+from micro.grain_size.section import Section, section_of
 from micro.grain_size.statistics import SpecimenSize, combine
 
-COUNTERS = (
-    planimetric.saltikov,
-    planimetric.jeffries,
-    planimetric.triple_points,
-    planimetric.mean_area,
-    intercept.heyn,
-    intercept.hilliard,
-    intercept.abrams,
-)
 SPECK_PX = 20
 ALA_COARSER_G = 3.0
 ALA_AREA_SHARE = 0.05
@@ -86,8 +77,8 @@ class Assessment:
     """The grain size of one specimen, with all that stands behind it.
 
     sizes: one a method that could be counted on every field, by the key of the method.
-    counts: every method on every field, with its test pattern, by the key of the method.
-    directions: mean intercept in um and G of lines at 0, 45, 90 and 135 degrees, as sizes, by angle.
+    counts: every method on every field, with its test pattern, by the key of the method; lines of each direction too.
+    directions: as sizes, by the angle of the lines: 0, 45, 90 and 135 degrees.
     anisotropy: l(0) / l(90) of these (E112-13, 16): above 1 grains are longer along the x axis.
     diameters_um: (N,) equivalent circular diameters of all whole grains of all fields, ascending.
     warnings: sentences that belong beside the figures.
@@ -132,23 +123,22 @@ def assess(fields: Iterable[Field], name: str = "specimen") -> Assessment:
     Raises UnknownPixelSize when the pixel size of a field is not known, UnreadableImage when a field has no grain, and
     ValueError without a field.
     """
-    facts, counts, directed = [], [], []
+    facts: list[FieldFacts] = []
+    counts: list[list[FieldCount]] = []
     areas_um2: list[NDArray[np.float64]] = []
     cuts: list[NDArray[np.bool_]] = []
     for each in fields:
         um = _known_pixel_size_um(each)
-        ready = section(each.labels)
+        ready = section_of(each.labels)
         facts.append(_facts(each, ready, um))
-        counts.append([FieldCount(each.name, counter(ready), um) for counter in COUNTERS])
-        directed.append([FieldCount(each.name, intercept.heyn_at(ready, angle), um) for angle in intercept.ANGLES_DEG])
+        counts.append([FieldCount(each.name, count, um) for count in _counts(ready)])
         areas_um2.append(np.asarray(ready.area_px * um**2, np.float64))
         cuts.append(ready.is_cut)
     if not facts:
         raise ValueError("a specimen has at least one field")
     by_method = {row[0].method.key: tuple(row) for row in zip(*counts, strict=True)}
-    by_angle = dict(zip(intercept.ANGLES_DEG, zip(*directed, strict=True), strict=True))
     sizes = {key: combine(row) for key, row in by_method.items() if _is_counted(row)}
-    directions = {angle: combine(row) for angle, row in by_angle.items() if _is_counted(row)}
+    directions = {angle: sizes.pop(method.key) for angle, method in intercept.HEYN_AT.items() if method.key in sizes}
     whole_um2 = np.concatenate([area[~cut] for area, cut in zip(areas_um2, cuts, strict=True)])
     diameters_um = np.sort(np.sqrt(4 / np.pi * whole_um2))
     bare = Assessment(
@@ -192,8 +182,23 @@ def _facts(field: Field, ready: Section, um: float) -> FieldFacts:
         whole=int((~ready.is_cut).sum()),
         mean_area_px=ready.measured_px / len(ready),
         unmeasured_share=1 - ready.measured_px / ready.labels.size,
-        specks=int((ready.area_px < SPECK_PX).sum()),
+        specks=int((ready.own_px < SPECK_PX).sum()),
     )
+
+
+def _counts(ready: Section) -> list[Count]:
+    """Return what every method counts on a field."""
+    directed = [intercept.heyn_at(ready, angle) for angle in intercept.ANGLES_DEG]
+    return [
+        planimetric.saltikov(ready),
+        planimetric.jeffries(ready),
+        planimetric.triple_points(ready),
+        planimetric.mean_area(ready),
+        intercept.pooled(intercept.HEYN, directed),
+        intercept.hilliard(ready),
+        intercept.abrams(ready),
+        *directed,
+    ]
 
 
 def _is_counted(row: Sequence[FieldCount]) -> bool:

@@ -10,6 +10,7 @@ boundary was crossed. Where they do not, the line hit something that the rules o
 A line ends where it comes to a place that was not measured; that place is no boundary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,22 +23,25 @@ ANGLES_DEG = (0, 45, 90, 135)
 """Directions of Heyn lines, counter-clockwise from the x axis as seen on the screen."""
 
 LINES_APART = 0.5
+"""Distance of neighbouring lines in mean intercepts."""
+
 CIRCLES_APART = 1.0
-"""Distance of neighbouring lines, and of the middles of neighbouring circles, in mean intercepts."""
+"""Distance of the middles of neighbouring circles, in radii of the largest. Measured on drawn fields of 600 grains:
+more of them tell no more, since circles cannot reach into the corners of a field."""
 
 HILLIARD_HITS = 35
-ABRAMS_HITS = 70
+ABRAMS_HITS = 50
 """Hits on one placement: E112-13, 14.3.2 and 14.3.3, asks for about 35, and for 40 to 100."""
-
-SIDE_PX = 0.25
-"""A circle that passes a triple point at this distance or nearer has hit it. Wider, and the rule that counts it 2, half
-a hit more than is there on average, would show in G."""
 
 CIRCLE_STEP_PX = 0.5
 
-TOUCH_PX = 3.0
-"""A line that meets the same two grains again this soon has touched their boundary, or crossed a staircase of pixels:
-one hit."""
+AT_POINT_PX = 0.1
+"""A circle that passes a triple point at this distance or nearer has hit it. Wider, and the rule that counts it 2, half
+a hit more than is there on average, would show in G."""
+
+ROUGHNESS_PX = 3.0
+"""A line that leaves a grain and is back in it after less than this has not met another grain: boundaries are stairs of
+pixels, and a circle crosses a slanting one several times."""
 
 HEYN = Method("intercept_heyn", "intercept, lines in four directions (Heyn)", INTERCEPT, "ASTM E112-13, 13", "hits")
 HILLIARD = Method("intercept_hilliard", "intercept, one circle (Hilliard)", INTERCEPT, "ASTM E112-13, 14.3.2", "hits")
@@ -54,7 +58,7 @@ HEYN_AT = {
 class _Paths:
     """Test lines, one behind the other, as steps that are read on either side.
 
-    y, x: (2, P) the pixels left and right of each step.
+    y, x: (2, P) the pixels on either side of each step.
     line: (P,) which line the step is on, ascending.
     step_px: length of a step.
     """
@@ -83,9 +87,7 @@ class _Hits:
 
 def heyn(section: Section) -> Count:
     """Count on straight lines in four directions, equally dense in each (E112-13, 13): l = length / hits."""
-    counts = [heyn_at(section, angle) for angle in ANGLES_DEG]
-    pattern = _joined([count.pattern for count in counts])
-    return Count(HEYN, sum(c.count for c in counts), sum(c.extent_px for c in counts), _summed(counts), pattern)
+    return pooled(HEYN, [heyn_at(section, angle) for angle in ANGLES_DEG])
 
 
 def heyn_at(section: Section, angle_deg: int) -> Count:
@@ -124,11 +126,11 @@ def _circles(section: Section, method: Method, hits: int, shares: tuple[float, .
     """Count on concentric circles that meet about `hits` boundaries; shares are parts of the largest radius."""
     height, width = section.labels.shape
     intercept_px = section.rough_intercept_px
-    largest_px = min(hits * intercept_px / (2 * np.pi * sum(shares)), (min(height, width) - 1) / 2 - SIDE_PX)
+    largest_px = min(hits * intercept_px / (2 * np.pi * sum(shares)), (min(height, width) - 1) / 2 - AT_POINT_PX)
     if largest_px < 1:
         return Count(method, 0.0, 0.0, {}, Pattern(np.zeros((0, 2)), np.zeros(0)))
-    first = largest_px + SIDE_PX
-    rows, columns = (_spread(first, side - 1 - first, CIRCLES_APART * intercept_px) for side in (height, width))
+    first = largest_px + AT_POINT_PX
+    rows, columns = (_spread(first, side - 1 - first, CIRCLES_APART * largest_px) for side in (height, width))
     middles = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     counts = []
     for radius_px in (share * largest_px for share in shares):
@@ -137,8 +139,19 @@ def _circles(section: Section, method: Method, hits: int, shares: tuple[float, .
         weights = np.where(found.grains[2] > 2, found.grains[:2].max(axis=0) - 1.0, 1.0)
         circles = np.column_stack([middles, np.full(len(middles), radius_px)])
         counts.append(_count(method, found, weights, circles_px=circles))
-    pattern = _joined([count.pattern for count in counts])
-    return Count(method, sum(c.count for c in counts), sum(c.extent_px for c in counts), _summed(counts), pattern)
+    return pooled(method, counts)
+
+
+def pooled(method: Method, counts: Sequence[Count]) -> Count:
+    """Return counts of one field as one: hits over the whole length, and all patterns together."""
+    pattern = Pattern(
+        np.concatenate([count.pattern.marks_px for count in counts]),
+        np.concatenate([count.pattern.weights for count in counts]),
+        np.concatenate([count.pattern.lines_px for count in counts]),
+        np.concatenate([count.pattern.circles_px for count in counts]),
+    )
+    parts = {name: sum(count.parts[name] for count in counts) for name in counts[0].parts}
+    return Count(method, sum(c.count for c in counts), sum(c.extent_px for c in counts), parts, pattern)
 
 
 def _straight(shape_px: tuple[int, ...], angle_deg: int, apart_px: float) -> NDArray[np.intp]:
@@ -177,17 +190,18 @@ def _around(section: Section, middles: NDArray[np.float64], radius_px: float) ->
     """Return circles as paths that begin inside a grain, so that no hit is cut in two."""
     steps = max(8, int(np.ceil(2 * np.pi * radius_px / CIRCLE_STEP_PX)))
     turn = np.arange(steps) * (2 * np.pi / steps)
-    radii = np.array([radius_px - SIDE_PX, radius_px + SIDE_PX])[:, np.newaxis, np.newaxis]
+    radii = np.array([radius_px - AT_POINT_PX, radius_px + AT_POINT_PX])[:, np.newaxis, np.newaxis]
     y = np.rint(middles[:, :1] + radii * np.sin(turn)).astype(np.intp)
     x = np.rint(middles[:, 1:] + radii * np.cos(turn)).astype(np.intp)
     sides = section.labels[y, x]
-    touch = int(TOUCH_PX / CIRCLE_STEP_PX) + 1
-    alone = (sides == np.roll(sides, touch, axis=2)).all(axis=0) & (sides[0] == sides[1])
+    # two roughnesses into a grain
+    before = np.roll(sides, int(2 * ROUGHNESS_PX / CIRCLE_STEP_PX), axis=2)
+    alone = ((sides == sides[0]) & (sides == before)).all(axis=0)
     first = np.argmax(np.where((sides == 0).any(axis=0), 2, alone), axis=1)
-    # one step more than the circle has closes it
-    order = np.broadcast_to((np.arange(steps + 1) + first[:, np.newaxis]) % steps, (2, len(middles), steps + 1))
+    # two steps more than the circle has: it ends at the joint at which it began
+    order = np.broadcast_to((np.arange(steps + 2) + first[:, np.newaxis]) % steps, (2, len(middles), steps + 2))
     y, x = (np.take_along_axis(axis, order, axis=2).reshape(2, -1) for axis in (y, x))
-    return _Paths(y, x, np.repeat(np.arange(len(middles)), steps + 1), 2 * np.pi * radius_px / steps)
+    return _Paths(y, x, np.repeat(np.arange(len(middles)), steps + 2), 2 * np.pi * radius_px / steps)
 
 
 def _meet(section: Section, paths: _Paths) -> _Hits:
@@ -196,48 +210,47 @@ def _meet(section: Section, paths: _Paths) -> _Hits:
     Between two steps lies a joint, with two pixels on either side; where these are not all of one grain there is a
     boundary, and joints in a row are one hit.
     """
-    sides = section.labels[paths.y, paths.x]
-    known = (sides > 0).all(axis=0)
+    sides = np.stack([_smooth(side, paths) for side in section.labels[paths.y, paths.x]])
+    known: NDArray[np.bool_] = np.all(sides > 0, axis=0)
     joint = known[1:] & known[:-1] & (paths.line[1:] == paths.line[:-1])
-    wall = joint & ((sides[:, 1:] != sides[0, :-1]).any(axis=0) | (sides[0, :-1] != sides[1, :-1]))
+    wall = joint & ((sides[:, 1:] != sides[0, :-1]) | (sides[:, :-1] != sides[0, :-1])).any(axis=0)
     at = np.flatnonzero(wall)
-    breaks = np.cumsum(~joint)
     begins = np.ones(len(at), bool)
     begins[1:] = np.diff(at) > 1
     hit = np.cumsum(begins) - 1
     first, last = at[begins], at[np.append(begins[1:], True)] if len(at) else at
     follows = np.concatenate([[False], joint, [False]])
     is_end = ~follows[first] | ~follows[last + 2]
-    around = [sides[side][[at, at + 1]] for side in (0, 1)]
-    keys = [_keys(hit, seen, len(section)) for seen in (*around, np.concatenate(around))]
-    grains = np.stack([np.bincount(key // (len(section) + 1), minlength=len(first)) for key in keys])
-    near = (breaks[first[1:]] == breaks[last[:-1]]) & ((first[1:] - last[:-1]) * paths.step_px <= TOUCH_PX)
-    kept = ~_again(keys[2], grains[2], near, len(section) + 1)
+    around = [side[[at, at + 1]] for side in sides]
+    grains = np.stack([_distinct(hit, seen, len(section)) for seen in (around[0], around[1], np.concatenate(around))])
     places_px = np.stack([(axis[:, first] + axis[:, last + 1]).mean(axis=0) / 2 for axis in (paths.y, paths.x)], axis=1)
     # from the first joint to the last
     length_px = paths.step_px * int((joint[1:] & joint[:-1]).sum())
-    return _Hits(grains[:, kept], is_end[kept], places_px[kept], length_px)
+    return _Hits(grains, is_end, places_px, length_px)
 
 
-def _keys(hit: NDArray[np.intp], grains: NDArray[np.int32], most: int) -> NDArray[np.int64]:
-    """Return hit * (most + 1) + grain of every grain (S, J) that a hit (J,) has, once each, sorted."""
-    return np.unique(hit * (most + 1) + grains).astype(np.int64)
+def _smooth(grains: NDArray[np.int32], paths: _Paths) -> NDArray[np.int32]:
+    """Return the grains (P,) along lines without short ways out of a grain and back.
 
-
-def _again(
-    keys: NDArray[np.int64], grains: NDArray[np.int64], near: NDArray[np.bool_], stride: int
-) -> NDArray[np.bool_]:
-    """Return which hits (H,) are part of the one before or after: near it, and with no grain that it does not have.
-
-    near: (H - 1,) whether a hit is near the one before it.
+    Where a line changes to and fro between two grains, only the grains before and after that stay, and meet halfway.
     """
-    again = np.zeros(len(grains), bool)
-    hit: NDArray[np.int64] = keys // stride
-    inside = [np.bincount(hit[np.isin(keys + turn * stride, keys)], minlength=len(grains)) for turn in (-1, 1)]
-    in_earlier, in_later = (np.asarray(number == grains) for number in inside)
-    again[1:] = near & in_earlier[1:]
-    again[:-1] |= near & in_later[:-1] & (grains[:-1] < grains[1:])
-    return again
+    begins = np.ones(len(grains), bool)
+    begins[1:] = (grains[1:] != grains[:-1]) | (paths.line[1:] != paths.line[:-1])
+    starts = np.flatnonzero(begins)
+    runs, line = grains[starts], paths.line[starts]
+    lengths = np.diff(starts, append=len(grains))
+    between = np.zeros(len(runs), bool)  # inside a to and fro; several in a row are of the same two grains
+    between[1:-1] = (runs[2:] == runs[:-2]) & (line[2:] == line[:-2]) & (runs[2:] > 0) & (runs[1:-1] > 0)
+    between &= lengths * paths.step_px < ROUGHNESS_PX
+    before = np.maximum.accumulate(np.where(between, 0, np.arange(len(runs))))
+    after = np.minimum.accumulate(np.where(between, len(runs) - 1, np.arange(len(runs)))[::-1])[::-1]
+    halfway = starts + lengths / 2 < (starts[before] + lengths[before] + starts[after]) / 2
+    return np.repeat(np.where(halfway, runs[before], runs[after]), lengths)
+
+
+def _distinct(hit: NDArray[np.intp], grains: NDArray[np.int32], most: int) -> NDArray[np.int64]:
+    """Return how many different grains (S, J) each hit (J,) has."""
+    return np.bincount(np.unique(hit * (most + 1) + grains) // (most + 1)).astype(np.int64)
 
 
 def _count(
@@ -261,12 +274,3 @@ def _count(
         np.zeros((0, 3)) if circles_px is None else circles_px,
     )
     return Count(method, float(weights.sum()), found.length_px, parts, pattern)
-
-
-def _joined(patterns: list[Pattern]) -> Pattern:
-    names = ("marks_px", "weights", "lines_px", "circles_px")
-    return Pattern(*(np.concatenate([getattr(pattern, name) for pattern in patterns]) for name in names))
-
-
-def _summed(counts: list[Count]) -> dict[str, int]:
-    return {name: sum(count.parts[name] for count in counts) for name in counts[0].parts}

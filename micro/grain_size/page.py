@@ -87,8 +87,8 @@ def _distribution_lines(found: "Assessment") -> list[str]:
         f"  mean {sizes.mean_um:.4g} +- {sizes.mean_ci95_um:.2g}, s {sizes.standard_deviation_um:.4g}; "
         f"median {sizes.median_um:.4g}; mode {sizes.mode_um:.4g}",
         f"  lognormal fit: geometric mean {sizes.geometric_mean_um:.4g}, multiplicative standard deviation "
-        f"{sizes.multiplicative_standard_deviation:.3f}, KS {sizes.ks_statistic:.3f} of {sizes.ks_critical:.3f} allowed: "
-        f"{fits}",
+        f"{sizes.multiplicative_standard_deviation:.3f}, KS {sizes.ks_statistic:.3f} "
+        f"(allowed {sizes.ks_critical:.3f}: {fits})",
         f"  percentiles: {percentiles}",
         f"  weighted by area: mean {sizes.area_weighted_mean_um:.4g}, median {sizes.area_weighted_median_um:.4g}",
     ]

@@ -12,6 +12,8 @@ from micro.errors import UnreadableImage
 WIDEST_BOUNDARY_PX = 24
 """Where 0 is wider than this it is no boundary but a place that was not measured."""
 
+SMALLEST_FIELD_PX = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Section:
@@ -19,13 +21,15 @@ class Section:
 
     labels: (Y, X) int32, 1 to the number of grains; 0 only where nothing was measured.
     numbers: (N,) the value that each grain had in the image it came from.
-    area_px: (N,) int64, with the grain's share of the boundaries around it.
+    own_px: (N,) int64, the pixels that carry that value.
+    area_px: (N,) int64, these with the grain's share of the boundaries around it.
     is_cut: (N,) whether a grain meets the frame, or a place that was not measured, and may go on behind it.
     middles_px: (N, 2) y and x of the middle of each grain.
     """
 
     labels: NDArray[np.int32]
     numbers: NDArray[np.int64]
+    own_px: NDArray[np.int64]
     area_px: NDArray[np.int64]
     is_cut: NDArray[np.bool_]
     middles_px: NDArray[np.float64]
@@ -45,7 +49,7 @@ class Section:
         return 2 * self.measured_px / max(steps, 1)
 
 
-def section(labels: NDArray[np.integer]) -> Section:
+def section_of(labels: NDArray[np.integer]) -> Section:
     """Make a label image ready: number its grains 1 to N and share out its boundaries.
 
     labels: (Y, X); every value above 0 is one grain, whether grains touch or lines of 0 part them. Lines up to
@@ -55,10 +59,12 @@ def section(labels: NDArray[np.integer]) -> Section:
     A gap in a line of 0 joins nothing here, since a grain is what carries one number; whoever makes numbers from a
     mask of boundaries (`grains_between`) gets one grain where a boundary is broken.
 
-    Raises UnreadableImage where there is no grain at all.
+    Raises UnreadableImage where there is no grain, or hardly a field.
     """
     if labels.ndim != 2:
         raise ValueError(f"labels are (Y, X), not {labels.shape}")
+    if min(labels.shape) < SMALLEST_FIELD_PX:
+        raise UnreadableImage(f"A field of {labels.shape[0]} x {labels.shape[1]} px has no room for a test line.")
     numbered, numbers = _numbered(labels)
     if not len(numbers):
         raise UnreadableImage("There is no grain in these labels: every pixel is 0. Is this the right file?")
@@ -70,7 +76,8 @@ def section(labels: NDArray[np.integer]) -> Section:
             meets = (first == 0) != (second == 0)
             is_cut[np.maximum(first[meets], second[meets]) - 1] = True
     middles_px = np.stack([table["centroid_y_px"], table["centroid_x_px"]], axis=1).astype(np.float64)
-    return Section(closed, numbers, area_px, is_cut, middles_px)
+    own_px = np.bincount(numbered.ravel(), minlength=len(numbers) + 1)[1:].astype(np.int64)
+    return Section(closed, numbers, own_px, area_px, is_cut, middles_px)
 
 
 def grains_between(boundary: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -85,7 +92,7 @@ def grains_between(boundary: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def without_small(labels: NDArray[np.integer], min_area_px: int) -> NDArray[np.integer]:
-    """Return labels (Y, X) with 0 in place of grains below min_area_px, which `section` gives to their neighbours."""
+    """Return labels (Y, X) with 0 in place of grains below min_area_px; `section_of` gives that to their neighbours."""
     numbered, numbers = _numbered(labels)
     small = np.bincount(numbered.ravel(), minlength=len(numbers) + 1) < min_area_px
     small[0] = False
