@@ -35,9 +35,9 @@ def train(
     Parameters
     ----------
     folder
-        images/ with masks/ beside it, or one folder a class.
+        images/ with masks/ beside it (and classes.yaml, where their values are classes), or one folder a class.
     task
-        What to learn: flakes, grains or defects.
+        What to learn: flakes, grains, phases or defects.
     out_dir
         Folder of the bundle; its name is the bundle's name.
     minutes
