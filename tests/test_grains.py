@@ -225,29 +225,40 @@ def test_the_task_is_found_by_its_name():
     assert (task.outputs, task.channels) == (("inside", "depth"), "grey")
 
 
-def spoiled_with(wanted: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled pixels before and after the first random spoiling that has only scratches, or only gaps."""
-    labels = cells()
-    wall = (grains.encode(labels).maps[0] < 0.2).astype(np.float32)
-    before = -5 * wall[..., None]
-    for seed in range(100):
-        after = grains.spoil(before, labels, np.random.default_rng(seed))
-        darker, brighter = (after < before - 0.1).any(), (after > before + 0.1).any()
-        if (darker, brighter) == (wanted == "scratches", wanted == "gaps"):
-            return before, after
-    raise AssertionError(f"no seed gives {wanted} alone")
-
-
 def test_scratches_darken_thin_lines():
-    before, after = spoiled_with("scratches")
-    assert 0 < ((before - after) > 0.3).mean() < 0.05
+    random = np.random.default_rng(0)
+    drawn = np.stack([grains._scratch((200, 200), random) for _ in range(20)])
+    assert (drawn >= 0).all()
+    assert drawn.max(axis=(1, 2)).min() > 0.3
+    assert (drawn > 0.3).mean() < 0.03
 
 
 def test_gaps_lay_the_inside_of_grains_over_boundaries():
-    before, after = spoiled_with("gaps")
+    labels = cells()
+    before = -5 * (grains.encode(labels).maps[0] < 0.2).astype(np.float32)[..., None]
+    after = before.copy()
+    grains._open_gaps(after, grains._distance_px(labels), np.random.default_rng(0))
     changed = np.abs(after - before)[..., 0] > 0.1
+    assert changed.any()
     assert (before[changed] == -5).all()
     assert after[changed].max() == 0
+
+
+def test_faded_boundaries_keep_their_noise_and_some_of_their_contrast():
+    labels = cells()
+    noise = np.random.default_rng(1).normal(0, 0.5, labels.shape)
+    before = (noise - 5 * (grains._distance_px(labels) < 1))[..., None].astype(np.float32)
+    faded = np.stack([before] * 20)
+    for number, plane in enumerate(faded):
+        grains._fade_boundaries(plane, labels, np.random.default_rng(number))
+    wall = grains._distance_px(labels) < 1
+    contrast = -faded[:, wall].mean(axis=(1, 2))
+    assert (contrast > 0.5).all()
+    assert contrast.min() < 4.5
+    assert faded[:, wall].std(axis=0).mean() > 0.3
+    deep = grains._distance_px(labels) > grains.FADE_REACH_PX + 1
+    assert deep.any()
+    np.testing.assert_array_equal(faded[0][deep], before[deep])
 
 
 def test_spoiling_leaves_its_input_alone_and_follows_its_seed():

@@ -135,7 +135,7 @@ def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
 def test_batches_depend_on_their_number_alone(masks):
     plan = short(training.plan(masks, "grains", 1))
     task = tasks.find("grains")
-    one, other = (Sampler(plan, task, masks.images) for _ in range(2))
+    one, other = (Sampler(plan, task, [masks.images]) for _ in range(2))
     other.batch(0)
     assert torch.equal(one.batch(5).pixels, other.batch(5).pixels)
     assert not torch.equal(one.batch(5).pixels, one.batch(6).pixels)
@@ -144,7 +144,7 @@ def test_batches_depend_on_their_number_alone(masks):
 
 def test_every_frame_comes_once_before_any_comes_twice(frames):
     plan = short(training.plan(frames, "defects", 1), batch=5)
-    sampler = Sampler(plan, tasks.find("defects"), frames.images)
+    sampler = Sampler(plan, tasks.find("defects"), [frames.images])
     seen = [index for number in range(10) for index in sampler._next_frames(number)]
     assert sorted(seen[: len(frames.images)]) == list(range(len(frames.images)))
 
@@ -249,6 +249,33 @@ def test_another_folder_measures_what_a_folder_trained(masks, tmp_path):
     _, made = finish(training.train_steps(plan, masks, tmp_path / "a", with_more))
     assert [row.on for row in made.card.scores[:1]] == ["squares, 4 images that nothing trained on"]
     assert made.card.scores[-1].on == plan.describe_held_out()
+
+
+def test_folders_beside_give_as_many_crops_as_the_folder_itself_and_measure_nothing(masks, tmp_path):
+    dark = [replace(item, image=replace(item.image, pixels=item.image.pixels // 2)) for item in masks.images]
+    drawn = replace(masks, root=tmp_path / "drawn", images=tuple(dark[:1]))
+    plan = short(training.plan(masks, "grains", 1, beside=[drawn]), steps=1)
+    assert "in equal shares from squares, drawn" in plan.describe()
+    sampler = Sampler(plan, tasks.find("grains"), [masks.images, drawn.images])
+    chosen = [sampler._folders.index(sampler._any_folder(np.random.default_rng(seed))) for seed in range(200)]
+    assert 70 < sum(chosen) < 130
+    about = training.About(beside=({"name": "drawn squares", "licence": "BSD-3-Clause"},))
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "a", replace(making(), about=about, beside=(drawn,))))
+    assert [(source.name, source.images, source.role) for source in made.card.data[1:]] == [
+        ("drawn squares", 1, "training only")
+    ]
+    assert {row.on for row in made.card.scores} == {plan.describe_held_out()}
+
+
+def test_a_description_of_more_folders_than_the_command_names_is_refused():
+    about = training.About(beside=({"name": "drawn squares", "licence": "BSD-3-Clause"},))
+    with pytest.raises(BadSetting, match="--with"):
+        replace(making(), about=about)
+
+
+def test_folders_beside_must_hold_the_same_kind_of_annotation(masks, frames):
+    with pytest.raises(BadFolder, match="masks"):
+        training.plan(masks, "grains", 1, beside=[frames])
 
 
 def test_folds_of_masks_measure_every_group_once(masks, tmp_path):

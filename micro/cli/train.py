@@ -27,6 +27,9 @@ def train(
     about: Path | None = None,
     sample: Path | None = None,
     measure: Path | None = None,
+    corrections: Path | None = None,
+    store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
+    beside: Annotated[tuple[Path, ...], Parameter(name="--with")] = (),
     resume: bool = False,
     progress: Shown = "auto",
 ) -> int:
@@ -56,6 +59,13 @@ def train(
         Image that the bundle carries to prove itself; a held-out one if not given.
     measure
         Another annotated folder, that nothing trains on, to measure the result on as well.
+    corrections
+        Folder of a run whose images people corrected: each trains with the last word on it. The images held out stay
+        the same.
+    store
+        Address of that run's ledger, where it is no file in its folder.
+    beside
+        A further annotated folder that trains and measures nothing, such as drawn scenes; repeat for more.
     resume
         Go on with the training that lies in the output folder.
     progress
@@ -66,13 +76,21 @@ def train(
 
     tasks.find(task)
     annotated = folders.read(folder)
-    out.print(annotated.describe())
+    further = tuple(map(folders.read, beside))
+    out.print("\n".join(each.describe() for each in (annotated, *further)))
     from micro import training
 
     begun = bundle.load(start) if start and start != training.IMAGENET else None
     first = begun or (training.IMAGENET if start else None)
-    planned = training.plan(annotated, task, minutes, seed=seed, network=network, folds=folds, start=first)
+    planned = training.plan(
+        annotated, task, minutes, seed=seed, network=network, folds=folds, start=first, beside=further
+    )
     out.print(planned.describe())
+    if corrections is not None:
+        from micro.line.corrections import annotated_by
+
+        annotated = folders.corrected(annotated, annotated_by(corrections, store))
+        out.print(annotated.remarks[-1])
     making = training.Making(
         name=out_dir.resolve().name,
         about=training.About.load(about) if about else training.About(),
@@ -80,6 +98,7 @@ def train(
         sample=formats.read(sample) if sample else None,
         start=begun,
         measure=folders.read(measure) if measure else None,
+        beside=further,
     )
     made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
     out.print((made.folder / "README.md").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -55,6 +56,12 @@ def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
             f"Leave --from out, or begin from a bundle; neither needs a network connection."
         ) from fault
     return {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32: it has AVX-512 BF16 or AMX, so far as known."""
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def stride(spec: NetworkSpec) -> int:

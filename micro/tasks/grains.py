@@ -25,6 +25,8 @@ BOUNDARY_WEIGHT = 2.0
 LIGHT_PX = 128
 LIGHT_NODES = 8
 SPREAD = 1.4
+FADE_REACH_PX = 5
+FADE_LENGTH_PX = 48
 BLOCK_PX = 1024
 BAND_ROWS = 256
 
@@ -91,11 +93,13 @@ def encode(labels: NDArray[np.int32]) -> Targets:
 
 
 def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Return scaled pixels (y, x, C) with scratches that are no boundaries, and with gaps in boundaries that are.
+    """Return scaled pixels (y, x, C) with scratches that are no boundaries, and with boundaries etched faintly or open.
 
     For training: the answer stays as it was, so that a network learns that neither counts.
     """
     spoiled = pixels.copy()
+    if random.random() < 0.5:
+        _fade_boundaries(spoiled, labels, random)
     if random.random() < 0.5:
         for _ in range(random.integers(1, 4)):
             spoiled -= random.uniform(0.3, 4.0) * _scratch(labels.shape, random)[..., np.newaxis]
@@ -113,6 +117,29 @@ def _scratch(shape_px: tuple[int, ...], random: np.random.Generator) -> NDArray[
     drawn = np.zeros(shape_px, np.uint8)
     cv2.line(drawn, (x0, y0), (x1, y1), 255, int(random.integers(1, 3)), cv2.LINE_AA)
     return cv2.GaussianBlur(drawn, (0, 0), random.uniform(0.3, 0.9)).astype(np.float32) / np.float32(255)
+
+
+def _fade_boundaries(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator) -> None:
+    """Take much of their contrast from the boundaries of whole neighbourhoods, in pixels (y, x, C) themselves.
+
+    The noise that goes with the contrast is put back, or its absence would tell where a boundary was.
+    """
+    shape_px = labels.shape
+    distance_px = _distance_px(labels)
+    inside = distance_px > FADE_REACH_PX
+    nodes = random.uniform(-1, 1, (2 + shape_px[0] // FADE_LENGTH_PX, 2 + shape_px[1] // FADE_LENGTH_PX))
+    field = cv2.resize(nodes.astype(np.float32), shape_px[::-1], interpolation=cv2.INTER_CUBIC)
+    near = np.clip(FADE_REACH_PX + 1 - distance_px, 0, 1)
+    share = random.uniform(0.4, 0.9) * near * np.clip(2 * field, 0, 1)
+    if not inside.any() or not share.any():
+        return
+    weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), FADE_REACH_PX) + np.float32(1e-6)
+    for channel in range(pixels.shape[2]):
+        plane = pixels[..., channel]
+        level = cv2.GaussianBlur(np.where(inside, plane, 0), (0, 0), FADE_REACH_PX) / weight
+        noise = random.normal(0, 1, shape_px).astype(np.float32)
+        noise *= float(np.median(np.abs(plane - level)[inside]))
+        plane += share * (level - plane) + np.sqrt(1 - (1 - share) ** 2) * noise
 
 
 def _open_gaps(pixels: NDArray[np.float32], distance_px: NDArray[np.float32], random: np.random.Generator) -> None:

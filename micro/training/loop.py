@@ -79,8 +79,9 @@ def train_steps(
     _keep_plan(work / PLAN, plan, resume)
     task = tasks.find(plan.task).named(plan.network.outputs)
     figures, page, looks = yield from _folds(plan, folder, work, making)
+    beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
-    samples = Sampler(plan, task, train)
+    samples = Sampler(plan, task, (train, *beside))
     state = yield from _fit(plan, samples, work / "final", "final", making.start)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
@@ -115,7 +116,9 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
-        samples = Sampler(plan, tasks.find(plan.task).named(plan.network.outputs), train)
+        samples = Sampler(
+            plan, tasks.find(plan.task).named(plan.network.outputs), (train, *(each.images for each in making.beside))
+        )
         state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
@@ -150,7 +153,9 @@ def _fit(
     for step, batch in enumerate(samples.batches(done, plan.steps), start=done):
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _pace(step, plan.steps)
-        loss = _loss(network(batch.pixels), batch, plan.label_smoothing)
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bf16"):
+            answer = network(batch.pixels)
+        loss = _loss(answer.float(), batch, plan.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

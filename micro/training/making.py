@@ -16,6 +16,15 @@ from micro.micrograph import Micrograph
 from micro.training.plan import TrainingPlan
 
 
+class Beside(BaseModel):
+    """What further images are that trained and measured nothing, in the order of the command's --with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    licence: str
+
+
 class About(BaseModel):
     """What the maker of a bundle says about it, in a YAML file: the part of the card that no computer knows.
 
@@ -28,6 +37,7 @@ class About(BaseModel):
     summary: str = "Trained from an annotated folder."
     data_name: str = "an annotated folder"
     data_licence: str = "not stated"
+    beside: tuple[Beside, ...] = ()
     licence: str = "not stated"
     limits: tuple[str, ...] = ()
 
@@ -48,6 +58,7 @@ class Making:
     sample: the image that the bundle carries to prove itself; the first held-out image if None.
     start: the bundle that the plan begins from, if it begins from one.
     measure: another annotated folder, that nothing trains on, to measure the result on as well.
+    beside: further folders that train and measure nothing.
     """
 
     name: str
@@ -56,6 +67,14 @@ class Making:
     sample: Micrograph | None = None
     start: Bundle | None = None
     measure: AnnotatedFolder | None = None
+    beside: tuple[AnnotatedFolder, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.about.beside) > len(self.beside):
+            raise BadSetting(
+                f"{self.name} is said to learn from {len(self.about.beside)} further folders; --with names "
+                f"{len(self.beside)}."
+            )
 
 
 def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:
@@ -82,11 +101,21 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
                 licence=making.about.data_licence,
                 role=f"training, and measuring on {plan.describe_held_out()}",
             ),
+            *_beside(making),
         ),
         scores=scores,
         limits=making.about.limits,
         command=making.command,
     )
+
+
+def _beside(making: Making) -> list[DataSource]:
+    unsaid = [Beside(name=each.root.resolve().name, licence="not stated") for each in making.beside]
+    said = (*making.about.beside, *unsaid[len(making.about.beside) :])
+    return [
+        DataSource(name=source.name, images=len(each.images), licence=source.licence, role="training only")
+        for source, each in zip(said, making.beside, strict=True)
+    ]
 
 
 def keep_readme(folder: Path, card: Card, trial: str) -> None:

@@ -16,8 +16,9 @@ from micro.folder import Annotated, AnnotatedFolder
 from micro.tasks import Annotation
 from micro.training.folds import fold_numbers
 
-# What two desktop cores do in training. A constant and not a measurement, so that the same command gives the same plan.
-TRAINING_FLOPS_PER_SECOND = 6e10
+Precision = Literal["fp32", "bf16"]
+# What two desktop cores do in training. Constants and not measurements, so that the same command gives the same plan.
+TRAINING_FLOPS_PER_SECOND: dict[Precision, float] = {"fp32": 1.2e11, "bf16": 2.4e11}
 # A step of training costs about three forward passes: forward, and backward to inputs and to weights.
 PASSES_PER_STEP = 3
 # What was learned already is lost at the rate that learns from nothing.
@@ -43,6 +44,8 @@ class TrainingPlan(BaseModel):
     held_out_share: share of each image's width, at its right, that is never trained on (split by place).
     start: bundle that training begins from, as name, version and the first digits of its weights' hash; or "imagenet".
     folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
+    beside: names of further folders that train and measure nothing; each gives as many crops as the folder itself.
+    precision: of the products in forward and backward passes; weights, sums and the loss are float32 always.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +66,8 @@ class TrainingPlan(BaseModel):
     held_out: tuple[str, ...] = ()
     held_out_share: float = Field(default=0, ge=0, lt=1)
     folds: int = Field(default=0, ge=0, le=20)
+    beside: tuple[str, ...] = ()
+    precision: Precision = "fp32"
 
     def describe(self) -> str:
         """Return the plan as it is printed before training starts."""
@@ -75,8 +80,10 @@ class TrainingPlan(BaseModel):
                 f"network    {spec.kind} {shape}, {spec.in_channels} channels",
                 f"begins     from {self.start or 'random weights'}, seed {self.seed}",
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
-                + (f", {runs} times" if runs > 1 else ""),
+                + (f", {runs} times" if runs > 1 else "")
+                + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else ""),
                 f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
+                f"products   in {self.precision}",
                 f"held out   {self.describe_held_out()}",
             )
         )
@@ -100,6 +107,7 @@ def plan(
     network: str | None = None,
     folds: int = 0,
     start: Bundle | Literal["imagenet"] | None = None,
+    beside: Sequence[AnnotatedFolder] = (),
 ) -> TrainingPlan:
     """Derive a plan that takes about `minutes` on two cores.
 
@@ -108,15 +116,19 @@ def plan(
         of each image where there are fewer than ten.
     start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
         take its weights.
+    beside: folders whose images train as well, such as drawn scenes; none of them measures.
 
     Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
     """
     task = tasks.find(task_name)
-    if task.annotation != folder.annotation:
-        raise BadFolder(
-            f"{folder.root}: {task_name} learns from {WANTED[task.annotation]}, and this folder has "
-            f"{WANTED[folder.annotation]}."
-        )
+    for each in (folder, *beside):
+        if task.annotation != each.annotation:
+            raise BadFolder(
+                f"{each.root}: {task_name} learns from {WANTED[task.annotation]}, and this folder has "
+                f"{WANTED[each.annotation]}."
+            )
+        if each.classes != folder.classes:
+            raise BadFolder(f"{each.root}: its classes are not those of {folder.root}.")
     groups = len({item.group for item in folder.images})
     if folds and not 2 <= folds <= groups:
         raise BadSetting(f"{folds} folds: at least 2, and no more than the {groups} groups of images in the folder.")
@@ -142,13 +154,14 @@ def plan(
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
         spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
+    precision: Precision = "bf16" if networks.multiplies_bfloat16() else "fp32"
     return TrainingPlan(
         task=task_name,
         folder=folder.root.resolve().name,
         network=spec,
         crop_px=crop_px,
         batch=habits.batch,
-        steps=max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch))),
+        steps=max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch, precision))),
         learning_rate=habits.learning_rate * (GENTLER if start else 1),
         weight_decay=habits.weight_decay,
         label_smoothing=habits.label_smoothing,
@@ -159,6 +172,8 @@ def plan(
         held_out=_held_out(folder.images, seed) if split == "image" else (),
         held_out_share=0.25 if split == "place" else 0,
         folds=folds,
+        beside=tuple(each.root.resolve().name for each in beside),
+        precision=precision,
     )
 
 
@@ -180,7 +195,7 @@ def _frame_px(images: Sequence[Annotated]) -> int:
     return int(np.clip(round(float(np.median(edges)) / 32) * 32, 64, 224))
 
 
-def _seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int) -> float:
+def _seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int, precision: Precision) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         networks.build(spec).eval()(torch.zeros(1, spec.in_channels, crop_px, crop_px))
-    return float(counter.get_total_flops() * batch * PASSES_PER_STEP / TRAINING_FLOPS_PER_SECOND)
+    return float(counter.get_total_flops() * batch * PASSES_PER_STEP / TRAINING_FLOPS_PER_SECOND[precision])

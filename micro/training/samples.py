@@ -58,10 +58,12 @@ class _Source:
 class Sampler:
     """Batches of a plan: batch n is the same in every run, whether or not training was interrupted."""
 
-    def __init__(self, plan: TrainingPlan, task: Task, images: Sequence[Annotated]) -> None:
+    def __init__(self, plan: TrainingPlan, task: Task, folders: Sequence[Sequence[Annotated]]) -> None:
+        """Take the images of each folder; every folder gives as many crops as the others."""
         self._plan = plan
         self._task = task
-        self._sources = [_source(plan, task, item) for item in images]
+        self._folders = [[_source(plan, task, item) for item in images] for images in folders]
+        self._sources = [source for sources in self._folders for source in sources]
         self._augmentation = Augmentation(task)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -106,7 +108,8 @@ class Sampler:
 
     def _crop(self, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
         """Return scaled pixels (y, x, C), maps (K, y, x) and weight (y, x) of one random crop."""
-        source = self._sources[random.integers(len(self._sources))]
+        sources = self._any_folder(random)
+        source = sources[random.integers(len(sources))]
         assert self._task.encode is not None
         rows, columns = self._window(source, random)
         pixels = self._augmentation.optics(source.pixels[rows, columns], random)
@@ -116,6 +119,9 @@ class Sampler:
             scaled = self._task.spoil(scaled, labels, random)
         targets = self._task.encode(_filled(labels, self._plan.crop_px))
         return self._augmentation.light(_filled(scaled, self._plan.crop_px), random), targets.maps, targets.weight
+
+    def _any_folder(self, random: np.random.Generator) -> list[_Source]:
+        return self._folders[random.integers(len(self._folders))]
 
     def _window(self, source: _Source, random: np.random.Generator) -> tuple[slice, slice]:
         height, width = source.labels.shape
