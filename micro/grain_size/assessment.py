@@ -40,7 +40,7 @@ class FieldFacts:
 
     whole: grains that the frame does not cut.
     unmeasured_share: part of the field that belongs to no grain.
-    specks: grains smaller than SPECK_PX pixels.
+    specks: whole grains smaller than SPECK_PX pixels.
     """
 
     name: str
@@ -182,7 +182,7 @@ def _facts(field: Field, ready: Section, um: float) -> FieldFacts:
         whole=int((~ready.is_cut).sum()),
         mean_area_px=ready.measured_px / len(ready),
         unmeasured_share=1 - ready.measured_px / ready.labels.size,
-        specks=int((ready.own_px < SPECK_PX).sum()),
+        specks=int(((ready.own_px < SPECK_PX) & ~ready.is_cut).sum()),
     )
 
 

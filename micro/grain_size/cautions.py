@@ -18,7 +18,8 @@ LEAST_STRETCH = 1.1
 CHANCE_STRETCH = 3.0
 """Directions of equal grains differ by chance; so many standard deviations of that are none."""
 
-FAR_APART_G = 0.25
+FAR_APART_G = 0.5
+"""How far two laboratories may be apart on one specimen (E112-13, scope)."""
 MOST_UNMEASURED = 0.01
 SMALL_COUNT = 100
 
@@ -93,8 +94,9 @@ def _of_accuracy(found: "Assessment") -> Iterator[str]:
 
 
 def _of_methods(found: "Assessment") -> Iterator[str]:
+    counted = {size.method.key for size in (*found.sizes.values(), *found.directions.values())}
     for key, row in found.counts.items():
-        if key not in found.sizes:
+        if key not in counted:
             empty = ", ".join(count.field for count in row if not count.counted.count)
             yield f"Nothing could be counted by {row[0].method.title} in {empty}; no grain size by this method."
     by_lines = found.intercept

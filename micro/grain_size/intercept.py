@@ -33,11 +33,12 @@ HILLIARD_HITS = 35
 ABRAMS_HITS = 50
 """Hits on one placement: E112-13, 14.3.2 and 14.3.3, asks for about 35, and for 40 to 100."""
 
-CIRCLE_STEP_PX = 0.5
-
-AT_POINT_PX = 0.1
+AT_POINT_PX = 0.15
 """A circle that passes a triple point at this distance or nearer has hit it. Wider, and the rule that counts it 2, half
 a hit more than is there on average, would show in G."""
+
+CIRCLE_STEP_PX = 0.25
+"""Shorter than a circle is inside the corner of a pixel that it cuts AT_POINT_PX deep, so that none is stepped over."""
 
 ROUGHNESS_PX = 3.0
 """A line that leaves a grain and is back in it after less than this has not met another grain: boundaries are stairs of
@@ -74,13 +75,13 @@ class _Hits:
     """What test lines met.
 
     grains: (3, H) how many grains are at each hit: on one side, on the other, in all.
-    is_end: (H,) whether a line ends there.
+    ends: (H,) how many ends of a line lie there: 0, 1, or both.
     places_px: (H, 2) y and x.
     length_px: of all lines, where something was measured.
     """
 
     grains: NDArray[np.int64]
-    is_end: NDArray[np.bool_]
+    ends: NDArray[np.int64]
     places_px: NDArray[np.float64]
     length_px: float
 
@@ -220,13 +221,13 @@ def _meet(section: Section, paths: _Paths) -> _Hits:
     hit = np.cumsum(begins) - 1
     first, last = at[begins], at[np.append(begins[1:], True)] if len(at) else at
     follows = np.concatenate([[False], joint, [False]])
-    is_end = ~follows[first] | ~follows[last + 2]
+    ends = (~follows[first]).astype(np.int64) + ~follows[last + 2]
     around = [side[[at, at + 1]] for side in sides]
     grains = np.stack([_distinct(hit, seen, len(section)) for seen in (around[0], around[1], np.concatenate(around))])
     places_px = np.stack([(axis[:, first] + axis[:, last + 1]).mean(axis=0) / 2 for axis in (paths.y, paths.x)], axis=1)
     # from the first joint to the last
     length_px = paths.step_px * int((joint[1:] & joint[:-1]).sum())
-    return _Hits(grains, is_end, places_px, length_px)
+    return _Hits(grains, ends, places_px, length_px)
 
 
 def _smooth(grains: NDArray[np.int32], paths: _Paths) -> NDArray[np.int32]:
@@ -261,11 +262,11 @@ def _count(
     lines_px: NDArray[np.float64] | None = None,
     circles_px: NDArray[np.float64] | None = None,
 ) -> Count:
-    weights = np.where(found.is_end, 0.5, weights)
+    weights = np.where(found.ends > 0, found.ends / 2, weights)
     parts = {
-        "crossing": int((~found.is_end & (found.grains[2] == 2)).sum()),
-        "triple": int((~found.is_end & (found.grains[2] > 2)).sum()),
-        "end": int(found.is_end.sum()),
+        "crossing": int(((found.ends == 0) & (found.grains[2] == 2)).sum()),
+        "triple": int(((found.ends == 0) & (found.grains[2] > 2)).sum()),
+        "end": int(found.ends.sum()),
     }
     pattern = Pattern(
         found.places_px,

@@ -1,0 +1,204 @@
+import json
+
+import numpy as np
+import pytest
+
+from micro.errors import UnknownPixelSize
+from micro.grain_size import Field, assess, combine, grains_between, intercept, paint, planimetric, section_of
+from micro.grain_size.count import Count, FieldCount, Pattern
+from tests.tessellations import duplex, shaken_lattice, voronoi
+
+NO_MARKS = Pattern(np.zeros((0, 2)), np.zeros(0))
+
+
+def counted(method, *pairs: tuple[float, float]) -> list[FieldCount]:
+    """Counts and extents in pixels, at 1 um a pixel."""
+    return [FieldCount(str(at), Count(method, *pair, {}, NO_MARKS), 1.0) for at, pair in enumerate(pairs)]
+
+
+def test_the_interval_of_five_fields_is_that_of_students_t():
+    # 8, 9, 10, 11, 12 grains on 0.001 mm2 each
+    found = combine(counted(planimetric.SALTIKOV, *((count, 1000.0) for count in (8.0, 9.0, 10.0, 11.0, 12.0))))
+    assert found.mean == pytest.approx(10000)
+    assert found.standard_deviation == pytest.approx(np.sqrt(2.5) * 1000)
+    assert found.ci95 == pytest.approx(2.776 * np.sqrt(2.5) * 1000 / np.sqrt(5), rel=1e-3)
+    assert found.relative_accuracy_percent == pytest.approx(2.776 * np.sqrt(0.5) * 10, rel=1e-3)
+    assert found.g == pytest.approx(3.321928 * 4 - 2.954, abs=1e-3)
+    ends = [3.321928 * np.log10(found.mean + turn * found.ci95) - 2.954 for turn in (-1, 1)]
+    assert [found.g_low, found.g_high] == pytest.approx(ends, abs=1e-3)
+
+
+def test_the_interval_of_g_is_ordered_where_g_falls_as_the_value_rises():
+    found = combine(counted(intercept.HEYN, (10.0, 100.0), (10.0, 120.0), (10.0, 140.0)))
+    assert found.mean == pytest.approx(12)
+    assert found.g_low < found.g < found.g_high
+
+
+def test_fields_are_averaged_in_what_was_counted_and_not_in_g():
+    found = combine(counted(planimetric.SALTIKOV, (1.0, 1000.0), (16.0, 1000.0)))
+    assert found.mean == pytest.approx(8500)
+    assert found.g == pytest.approx(3.321928 * np.log10(8500) - 2.954, abs=1e-3)
+    mean_of_g = np.mean([3.321928 * np.log10(density) - 2.954 for density in (1000, 16000)])
+    assert found.g - mean_of_g > 1
+
+
+def test_one_field_has_no_interval_and_an_end_below_zero_has_no_g():
+    one = combine(counted(planimetric.SALTIKOV, (5.0, 1000.0)))
+    assert (one.ci95, one.g_low, one.g_high, one.relative_accuracy_percent) == (None, None, None, None)
+    wide = combine(counted(planimetric.SALTIKOV, (1.0, 1000.0), (30.0, 1000.0)))
+    assert wide.g_low is None
+    assert wide.g_high is not None
+
+
+@pytest.fixture(scope="module")
+def specimen() -> tuple[list[Field], float, float]:
+    """Five fields of about 550 grains, their true N_A (per mm2) and mean intercept (um)."""
+    um = 0.5
+    drawn = [voronoi(seed, 550, (760, 800)) for seed in range(5)]
+    fields = [Field(each.labels, um, f"field {at}", "drawn") for at, each in enumerate(drawn)]
+    per_mm2 = np.mean([each.grains_per_px2 for each in drawn]) / (um / 1e3) ** 2
+    return fields, float(per_mm2), float(np.mean([each.mean_intercept_px for each in drawn]) * um)
+
+
+def test_every_method_finds_the_true_g_of_drawn_polycrystals_within_0_05(specimen):
+    fields, per_mm2, intercept_um = specimen
+    found = assess(fields)
+    true_by_count = 3.321928 * np.log10(per_mm2) - 2.954
+    true_by_lines = -6.643856 * np.log10(intercept_um / 1e3) - 3.288
+    assert all(field.grains >= 500 for field in found.fields)
+    truth = {key: true_by_lines if key.startswith("intercept") else true_by_count for key in found.sizes}
+    assert len(truth) == 7
+    assert {key: size.g for key, size in found.sizes.items()} == pytest.approx(truth, abs=0.05)
+    assert {angle: size.g for angle, size in found.directions.items()} == pytest.approx(
+        dict.fromkeys((0, 45, 90, 135), true_by_lines), abs=0.05
+    )
+    assert found.anisotropy == pytest.approx(1, abs=0.03)
+
+
+def test_a_good_specimen_is_given_without_a_warning(specimen):
+    assert assess(specimen[0]).warnings == ()
+
+
+def test_the_record_holds_the_figures_of_the_page_as_json(specimen):
+    found = assess(specimen[0][:2], "bolt 7")
+    record = json.loads(json.dumps(found.record()))
+    assert record["name"] == "bolt 7"
+    assert record["sizes"]["planimetric_saltikov"]["g"] == found.planimetric.g
+    assert len(record["counts"]["intercept_heyn"]) == 2
+    assert record["counts"]["intercept_heyn"][0]["length_mm"] > 0
+    page = found.describe()
+    for expected in ("bolt 7: 2 fields", "E112-13", "ISO 643", f"{found.planimetric.g:.2f}", "%RA", "0.5 um (drawn)"):
+        assert expected in page
+
+
+def test_half_the_pixel_size_is_two_g_finer(specimen):
+    field = specimen[0][0]
+    fine, coarse = (assess([Field(field.labels, um, "a")]) for um in (0.5, 1.0))
+    for key, size in fine.sizes.items():
+        assert size.g - coarse.sizes[key].g == pytest.approx(2)
+
+
+def test_without_a_pixel_size_there_is_no_g_and_the_message_names_three_ways():
+    with pytest.raises(UnknownPixelSize) as refusal:
+        assess([Field(np.ones((50, 50), np.int32), None, "steel.png")])
+    for expected in ("steel.png", "calibration", "--pixel-size-um", "--scale-bar 222px=50um"):
+        assert expected in str(refusal.value)
+
+
+def warned(*fields: np.ndarray) -> str:
+    return "\n".join(assess([Field(labels, 1.0, f"f{at}") for at, labels in enumerate(fields)]).warnings)
+
+
+def test_few_fields_and_few_grains_are_warned_of():
+    words = warned(voronoi(1, 30, (200, 200)).labels)
+    assert "Only 1 of at least 5 fields" in words
+    assert "Fewer than 50 grains" in words
+    assert "Li and Zhou" in words
+
+
+def test_fields_that_differ_much_are_warned_of():
+    fine, coarse = voronoi(1, 400, (400, 400)).labels, voronoi(2, 100, (400, 400)).labels
+    assert "%RA is" in warned(fine, fine, coarse, coarse)
+
+
+def test_elongated_grains_are_warned_of_and_equal_ones_are_not():
+    for seed in range(3):
+        labels = voronoi(seed, 250, (400, 400)).labels
+        assert "elongated" not in warned(labels)
+        assert "elongated: the mean intercept at 0 degrees" in warned(np.repeat(labels, 2, axis=1))
+
+
+def test_two_populations_are_warned_of():
+    assert "E1181" in warned(duplex(2, shaken_lattice(3, 12, 60, 60), 96))
+
+
+def test_an_outlier_grain_is_reported_as_ala():
+    labels = shaken_lattice(3, 12, 80, 80).astype(np.int64)
+    rows, columns = np.mgrid[: labels.shape[0], : labels.shape[1]]
+    radius = 60.0
+    labels[np.hypot(rows - 480, columns - 480) < radius] = labels.max() + 1
+    found = assess([Field(labels, 1.0, "f")])
+    assert found.largest.is_ala
+    assert found.largest.area_um2 == pytest.approx(np.pi * radius**2, rel=0.02)
+    assert found.largest.g == pytest.approx(-3.3223 * np.log10(np.pi * radius**2 / 1e6) - 2.955, abs=0.05)
+    assert any("E930" in warning for warning in found.warnings)
+    assert not assess([Field(shaken_lattice(3, 12, 40, 40), 1.0, "f")]).largest.is_ala
+
+
+def test_grains_of_a_few_pixels_and_specks_are_warned_of():
+    tiny = warned(shaken_lattice(4, 8, 40, 40))
+    assert "px on average" in tiny
+    speck = voronoi(1, 100, (300, 300)).labels.copy()
+    speck[150:153, 150:153] = 999
+    assert "1 grains are specks below 20 px" in warned(speck)
+
+
+def test_a_field_without_a_boundary_gives_no_intercept_and_says_so():
+    found = assess([Field(np.ones((60, 60), np.int32), 1.0, "bare")])
+    assert found.intercept is None
+    assert any("Nothing could be counted by intercept" in warning and "bare" in warning for warning in found.warnings)
+    assert "bare" in found.describe() or found.warnings
+
+
+def test_the_pattern_is_drawn_where_it_was_counted():
+    labels = voronoi(5, 60, (200, 220)).labels
+    count = intercept.heyn_at(section_of(labels), 0)
+    picture = paint(np.full(labels.shape, 100, np.uint8), count.pattern)
+    assert picture.shape == (200, 220, 3)
+    y, x = np.rint(count.pattern.marks_px[0]).astype(int)
+    assert tuple(picture[y, x]) == (60, 230, 60)
+    assert (picture[round(count.pattern.lines_px[0, 0]), :, 2] > 200).mean() > 0.5
+
+
+@pytest.mark.data
+def test_the_grains_of_an_etched_steel_give_the_published_numbers(data):
+    import tifffile
+
+    folder = data / "grains" / "nist-gsat-steel"
+    mask = tifffile.imread(folder / "grains_steel_highlighted_segmented.tif") > 0
+    found = assess([Field(grains_between(mask), 50 / 222, "steel")])
+    assert found.fields[0].grains == 226
+    assert found.planimetric.g == pytest.approx(10.03, abs=0.05)
+    assert found.intercept is not None
+    # theirs counts each thick boundary as one hit, and so misses grains that lie between two of them
+    assert found.intercept.g == pytest.approx(10.11, abs=0.15)
+    # chords from boundary to boundary leave out the boundary itself and what the frame cuts
+    chords_um = np.loadtxt(folder / "grains_steel_highlighted_distances_line_grid.csv", delimiter=",", skiprows=1)[:, 1]
+    chords_g = -6.643856 * np.log10(chords_um.mean() * 50 / 222 / 1e3) - 3.288
+    assert chords_g == pytest.approx(10.51, abs=0.005)
+    assert 0.2 <= chords_g - found.intercept.g <= 0.4
+    whole = _chords_px(mask)
+    assert whole.mean() == pytest.approx(chords_um.mean(), rel=0.05)
+
+
+def _chords_px(mask: np.ndarray) -> np.ndarray:
+    """Return the lengths of grain between two boundaries along all rows and columns."""
+    lengths = []
+    for wall in (mask, mask.T):
+        edges = np.diff(wall.astype(np.int8), axis=1)
+        for row in edges:
+            leaves, enters = np.flatnonzero(row == -1), np.flatnonzero(row == 1)
+            if len(leaves):
+                enters = enters[enters > leaves[0]]
+                lengths.append(enters - leaves[: len(enters)])
+    return np.concatenate(lengths)
