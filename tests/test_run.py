@@ -1,112 +1,36 @@
-import csv
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from small_bundles import SMALL_CLASSIFIER, make_bundle
+from toy_line import HASTY, RECIPE, Toy, drained, draw, folder_of, listed, rows, run, same_bytes, steps
 from zoo import make_zoo
 
 from micro import formats
 from micro.engine import Engine, Item, Quarantined
-from micro.errors import MicroError, RunRefused
-from micro.line import run as run_module
-from micro.line.run import RunSummary, run_steps
-from micro.line.sources import find
+from micro.errors import RunRefused
+from micro.line import reading
+from micro.line.run import Place, run_steps
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
-from micro.regions import Maker, Prediction, Progress, Regions
+from micro.regions import Prediction
 
-RECIPE = Recipe(model="toy")
 IMAGE_COLUMNS = [
     *("image", "sha256", "height_px", "width_px", "pixel_size_um", "pixel_size_source", "class", "score"),
-    *("verdict", "n_regions", "seconds", "model", "model_version", "weights_sha256", "state", "error"),
+    *("verdict", "n_regions", "labels", "seconds", "model", "model_version", "weights_sha256", "state", "error"),
 ]
-
-
-@dataclass
-class Toy:
-    """Finds bright bars; a stand-in for an engine with the manners that a run relies on."""
-
-    maker: Maker = field(default_factory=lambda: Maker("toy", "1.0.0", "0" * 64))
-    device: str = "cpu"
-    classes: tuple[str, ...] = ()
-    read: list[str] = field(default_factory=list)
-    closed: bool = False
-
-    def stream(self, items: Iterable[Item]) -> Iterator[Prediction | Quarantined]:
-        try:
-            for item in items:
-                self.read.append(item.name)
-                try:
-                    yield self.judge(item.read())
-                except MicroError as fault:
-                    yield Quarantined(item.name, str(fault))
-        finally:
-            self.closed = True
-
-    def judge(self, image: Micrograph) -> Prediction:
-        base = Prediction(image.name, image.height_px, image.width_px, self.maker, image.pixel_size_um, seconds=0.25)
-        if self.classes:
-            share = float((image.pixels > 0).mean())
-            scores = dict(zip(self.classes, (1 - share, share), strict=True))
-            best = max(scores, key=scores.__getitem__)
-            return replace(base, class_name=best, class_scores=scores, verdict="NG" if share > 0.5 else "OK")
-        count, labels = cv2.connectedComponents((image.pixels[..., 0] > 0).astype(np.uint8))
-        area_px = np.bincount(labels.ravel(), minlength=count)[1:]
-        table: dict[str, Any] = {"brightness_mean": np.full(count - 1, 0.5), "area_px": area_px}
-        if image.pixel_size_um is not None:
-            table["area_um2"] = area_px * image.pixel_size_um**2
-        regions = Regions(labels.astype(np.int32), ("bar",) * (count - 1), np.ones(count - 1, np.float32))
-        return replace(base, regions=regions, table=table)
-
-
-def draw(path: Path, bars: int) -> None:
-    """Write an 8 x 32 image with some bars, each of 8 pixels."""
-    pixels = np.zeros((8, 32), np.uint8)
-    pixels[:, 1 : 1 + 2 * bars : 2] = 200
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels)
-
-
-def folder_of(path: Path, count: int) -> Path:
-    for number in range(count):
-        draw(path / f"{number:03}.png", number % 5)
-    return path
-
-
-def run(folder: Path, out: Path, engine: Toy | None = None, **more: Any) -> RunSummary:
-    return drained(run_steps(find([str(folder)]), engine or Toy(), more.pop("recipe", RECIPE), out, **more))
-
-
-def drained(steps: Generator[Progress, None, RunSummary]) -> RunSummary:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            summary: RunSummary = stop.value
-            return summary
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def same_bytes(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
 
 
 def test_each_image_gets_one_row_its_regions_and_its_labels(tmp_path: Path) -> None:
@@ -123,7 +47,7 @@ def test_each_image_gets_one_row_its_regions_and_its_labels(tmp_path: Path) -> N
     assert (first["model"], first["model_version"], first["weights_sha256"]) == ("toy", "1.0.0", "0" * 64)
 
     found = rows(tmp_path / "out" / "regions.csv")
-    assert list(found[0]) == ["image", "index", "class", "score", "area_px", "brightness_mean"]
+    assert list(found[0]) == ["image", "index", "class", "score", "area_px", "brightness_mean", "sha256"]
     assert [(row["image"], row["index"], row["area_px"]) for row in found] == [("a.png", "1", "8"), ("a.png", "2", "8")]
 
     labels = formats.read_labels(tmp_path / "out" / "labels" / "a.tif")
@@ -140,7 +64,7 @@ def test_parquet_and_csv_say_the_same(tmp_path: Path) -> None:
         assert table.column_names == list(texts[0])
         for row, text in zip(table.to_pylist(), texts, strict=True):
             assert {key: "" if value is None else str(value) for key, value in row.items()} == {
-                key: value if key in ("image", "model") or value in ("", "0") else str(type(row[key])(value))
+                key: value if key in ("image", "labels", "model") or value in ("", "0") else str(type(row[key])(value))
                 for key, value in text.items()
             }
 
@@ -195,7 +119,7 @@ def test_with_a_real_network_every_file_of_the_zoo_has_the_end_it_should_have(tm
     (tmp_path / "zoo").mkdir()
     zoo = make_zoo(tmp_path / "zoo")
     engine = Engine(make_bundle(tmp_path / "toy", SMALL_CLASSIFIER, "defects"), device="cpu")
-    summary = drained(run_steps(find([str(tmp_path / "zoo")]), engine, RECIPE, tmp_path / "out"))
+    summary = drained(run_steps(listed(tmp_path / "zoo"), engine, RECIPE, Place(tmp_path / "out"), HASTY))
     table = rows(tmp_path / "out" / "images.csv")
     ends = {"done": "ok", "quarantined": "bad"}
     assert {row["image"]: ends[row["state"]] for row in table} == zoo
@@ -218,69 +142,134 @@ def test_large_files_are_hashed_and_read_without_lying_in_memory_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(folder_of(tmp_path / "in", 3), tmp_path / "small")
-    monkeypatch.setattr(run_module, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(reading, "WHOLE_BYTES", 10)
     monkeypatch.setattr(formats, "decode", None)
     run(tmp_path / "in", tmp_path / "large")
     for name in ("images.csv", "regions.csv"):
         assert same_bytes(tmp_path / "small" / name, tmp_path / "large" / name)
 
 
-def test_a_second_run_reads_nothing_again_and_tries_the_quarantined(tmp_path: Path) -> None:
+def test_a_second_run_reads_nothing_again(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 4)
     (folder / "bad.png").touch()
     run(folder, tmp_path / "out")
     before = (tmp_path / "out" / "images.csv").read_bytes()
     engine = Toy()
     summary = run(folder, tmp_path / "out", engine)
-    assert engine.read == ["bad.png"]
+    assert engine.read == []
     assert (summary.done, summary.unchanged, summary.quarantined) == (4, 4, 1)
+    assert "empty" in summary.failures["bad.png"]
     assert (tmp_path / "out" / "images.csv").read_bytes() == before
+
+
+def test_what_failed_is_tried_again_when_asked_or_when_its_bytes_changed(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 4)
+    (folder / "bad.png").touch()
+    run(folder, tmp_path / "out")
+    engine = Toy()
+    again = replace(HASTY, retry_quarantined=True)
+    assert run(folder, tmp_path / "out", engine, manners=again).quarantined == 1
+    assert engine.read == ["bad.png"]
     draw(folder / "bad.png", 2)
     summary = run(folder, tmp_path / "out")
     assert (summary.done, summary.unchanged, summary.quarantined) == (5, 4, 0)
+    assert [row["state"] for row in rows(tmp_path / "out" / "images.csv")] == ["done"] * 5
 
 
-def test_an_image_with_other_bytes_or_without_its_label_file_is_judged_again(tmp_path: Path) -> None:
+def test_a_file_replaced_by_another_of_the_same_name_is_a_new_image_and_the_old_one_keeps_its_result(
+    tmp_path: Path,
+) -> None:
     folder = folder_of(tmp_path / "in", 4)
     run(folder, tmp_path / "out")
     stat = (folder / "001.png").stat()
     draw(folder / "001.png", 3)
     os.utime(folder / "001.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    engine = Toy()
+    summary = run(folder, tmp_path / "out", engine)
+    assert engine.read == ["001.png"]
+    assert (summary.images, summary.done, summary.unchanged) == (4, 4, 3)
+    table = [row for row in rows(tmp_path / "out" / "images.csv") if row["image"] == "001.png"]
+    assert [row["n_regions"] for row in table] == ["1", "3"]
+    assert table[1]["sha256"] == hashlib.sha256((folder / "001.png").read_bytes()).hexdigest()
+    found = [formats.read_labels(tmp_path / "out" / row["labels"]).max() for row in table]
+    assert found == [1, 3]
+    of_name = [row["sha256"] for row in rows(tmp_path / "out" / "regions.csv") if row["image"] == "001.png"]
+    assert of_name == [table[0]["sha256"], *[table[1]["sha256"]] * 3]
+    engine = Toy()
+    run(folder, tmp_path / "out", engine)
+    assert engine.read == []
+
+
+def test_an_image_that_lost_its_label_file_is_judged_again(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 4)
+    run(folder, tmp_path / "out")
+    before = (tmp_path / "out" / "images.csv").read_bytes()
     (tmp_path / "out" / "labels" / "002.tif").unlink()
     engine = Toy()
     run(folder, tmp_path / "out", engine)
-    assert engine.read == ["001.png", "002.png"]
-    table = rows(tmp_path / "out" / "images.csv")
-    assert [row["n_regions"] for row in table] == ["0", "3", "2", "3"]
-    assert formats.read_labels(tmp_path / "out" / "labels" / "001.tif").max() == 3
+    assert engine.read == ["002.png"]
+    assert (tmp_path / "out" / "images.csv").read_bytes() == before
+    assert formats.read_labels(tmp_path / "out" / "labels" / "002.tif").max() == 2
 
 
-def test_an_image_that_became_unreadable_leaves_no_old_labels(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "in", 3)
-    run(folder, tmp_path / "out")
-    (folder / "001.png").write_bytes(b"")
-    run(folder, tmp_path / "out")
-    assert not (tmp_path / "out" / "labels" / "001.tif").exists()
-    assert {row["image"] for row in rows(tmp_path / "out" / "regions.csv")} == {"002.png"}
+def test_a_folder_that_was_copied_elsewhere_is_known_by_its_bytes(tmp_path: Path) -> None:
+    run(folder_of(tmp_path / "in", 4), tmp_path / "out")
+    folder_of(tmp_path / "elsewhere" / "in", 4)
+    engine = Toy()
+    summary = run(tmp_path / "elsewhere" / "in", tmp_path / "out", engine)
+    assert engine.read == []
+    assert summary.unchanged == 4
+
+
+def test_a_file_that_is_gone_keeps_its_result_and_one_that_was_never_there_is_quarantined(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 2)
+    listing = tmp_path / "in" / "list.txt"
+    listing.write_text("000.png\n001.png\nnever.png\n", encoding="utf-8")
+    drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
+    (folder / "001.png").unlink()
+    summary = drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
+    assert (summary.done, summary.unchanged, summary.quarantined) == (2, 2, 1)
+    assert "does not exist" in summary.failures["never.png"]
 
 
 def test_a_run_that_was_closed_midway_leaves_tables_and_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "in", 12)
+    folder = folder_of(tmp_path / "in", 150)
     (folder / "005x.png").touch()
     run(folder, tmp_path / "undisturbed")
     engine = Toy()
-    steps = run_steps(find([str(folder)]), engine, RECIPE, tmp_path / "out")
-    assert [next(steps).done for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
-    steps.close()
+    first = steps(folder, tmp_path / "out", engine)
+    assert [next(first).done for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
+    first.close()
     assert engine.closed
-    assert len(rows(tmp_path / "out" / "images.csv")) == 7
+    stored = len(rows(tmp_path / "out" / "images.csv"))
+    assert 7 <= stored < 150
     assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "interrupted"
     engine = Toy()
     summary = run(folder, tmp_path / "out", engine)
-    assert (summary.done, summary.quarantined, summary.unchanged) == (12, 1, 6)
-    assert engine.read == ["005x.png", *(f"{number:03}.png" for number in range(6, 12))]
+    assert (summary.done, summary.quarantined) == (150, 1)
+    assert len(engine.read) == 151 - stored
     for name in ("images.csv", "regions.csv"):
         assert same_bytes(tmp_path / "out" / name, tmp_path / "undisturbed" / name)
+
+
+def test_a_run_that_is_told_to_stop_finishes_what_is_in_hand(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    class Slow(Toy):
+        def stream(self, items: Iterable[Item]) -> Iterator[Prediction | Quarantined]:
+            results = super().stream(items)
+            group = [next(results), next(results), next(results)]  # as a batch that is in the network
+            stop.set()
+            yield from group
+            yield from results
+
+    engine = Slow()
+    with pytest.raises(KeyboardInterrupt):
+        run(folder_of(tmp_path / "in", 9), tmp_path / "out", engine, stop=stop)
+    assert engine.read == ["000.png", "001.png", "002.png"]
+    assert len(rows(tmp_path / "out" / "images.csv")) == 3
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "interrupted"
+    assert run(tmp_path / "in", tmp_path / "out").unchanged == 3
 
 
 def test_ctrl_c_in_the_engine_leaves_tables_and_ends_the_engine(tmp_path: Path) -> None:
@@ -294,34 +283,10 @@ def test_ctrl_c_in_the_engine_leaves_tables_and_ends_the_engine(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         run(folder_of(tmp_path / "in", 4), tmp_path / "out", engine)
     assert engine.closed
-    assert len(rows(tmp_path / "out" / "images.csv")) == 2
-    assert run(tmp_path / "in", tmp_path / "out").unchanged == 2
-
-
-def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "in", 60)
-    run(folder, tmp_path / "undisturbed")
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from test_run import RECIPE, Toy, run_steps, find
-for step in run_steps(find([{str(folder)!r}]), Toy(), RECIPE, Path({str(tmp_path / "out")!r})):
-    print(step.done, flush=True)
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while int(process.stdout.readline()) < 20:
-            pass
-        process.send_signal(signal.SIGKILL)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "running"
+    assert {row["image"] for row in rows(tmp_path / "out" / "images.csv")} <= {"000.png", "001.png"}
     engine = Toy()
-    summary = run(folder, tmp_path / "out", engine)
-    assert (summary.done, summary.unchanged + len(engine.read)) == (60, 60)
-    assert summary.unchanged >= 20
-    for name in ("images.csv", "regions.csv"):
-        assert same_bytes(tmp_path / "out" / name, tmp_path / "undisturbed" / name)
-    assert len(list((tmp_path / "out" / "labels").glob("*.tif"))) == 60
+    summary = run(tmp_path / "in", tmp_path / "out", engine)
+    assert (summary.done, summary.unchanged + len(engine.read)) == (4, 4)
 
 
 def test_another_recipe_in_the_same_folder_is_refused_and_overwriting_starts_anew(tmp_path: Path) -> None:
@@ -340,8 +305,8 @@ def test_another_recipe_in_the_same_folder_is_refused_and_overwriting_starts_ane
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 3)
-    with closing(run_steps(find([str(folder)]), Toy(), RECIPE, tmp_path / "out")) as steps:
-        next(steps)
+    with closing(steps(folder, tmp_path / "out")) as first:
+        next(first)
         with pytest.raises(RunRefused, match=rf"process {os.getpid()} on .* is working in this folder"):
             run(folder, tmp_path / "out", overwrite=True)
     assert run(folder, tmp_path / "out").done == 3
@@ -350,12 +315,13 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
 def test_namesakes_do_not_overwrite_each_other(tmp_path: Path) -> None:
     draw(tmp_path / "one" / "a.png", 1)
     draw(tmp_path / "one" / "a.bmp", 2)
+    draw(tmp_path / "one" / "a.tif" / "b.png", 4)
     draw(tmp_path / "two" / "a.png", 3)
-    sources = find([str(tmp_path / "one"), str(tmp_path / "two")])
-    drained(run_steps(sources, Toy(), RECIPE, tmp_path / "out"))
-    labels = tmp_path / "out" / "labels"
-    found = {str(path.relative_to(labels)): formats.read_labels(path).max() for path in labels.rglob("*.tif")}
-    assert found == {"a.tif": 2, "one/a.tif": 1, "two/a.tif": 3}
+    drained(run_steps(listed(tmp_path / "one", tmp_path / "two"), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
+    table = rows(tmp_path / "out" / "images.csv")
+    assert len({row["labels"] for row in table}) == 4
+    found = {row["image"]: formats.read_labels(tmp_path / "out" / row["labels"]).max() for row in table}
+    assert found == {"one/a.bmp": 2, "one/a.png": 1, "one/a.tif/b.png": 4, "two/a.png": 3}
 
 
 def test_hostile_names_come_through_tables_and_files(tmp_path: Path) -> None:
@@ -383,27 +349,10 @@ def test_hostile_names_come_through_tables_and_files(tmp_path: Path) -> None:
 
 def test_results_of_other_sources_in_the_same_folder_stay(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 4)
-    drained(run_steps(find([str(folder / "000.png")]), Toy(), RECIPE, tmp_path / "out"))
-    summary = drained(run_steps(find([str(folder / "003.png")]), Toy(), RECIPE, tmp_path / "out"))
+    run(folder / "000.png", tmp_path / "out")
+    summary = run(folder / "003.png", tmp_path / "out")
     assert (summary.images, summary.done) == (1, 1)
     assert [row["image"] for row in rows(tmp_path / "out" / "images.csv")] == ["000.png", "003.png"]
-
-
-def test_a_disk_that_is_full_stops_the_run_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = folder_of(tmp_path / "in", 3)
-    write = formats.write_labels
-
-    def write_until_full(path: Path, labels: Any, pixel_size_um: float | None = None) -> None:
-        if path.name == "001.tif":
-            raise OSError(28, "No space left on device")
-        write(path, labels, pixel_size_um)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(formats, "write_labels", write_until_full)
-        with pytest.raises(RunRefused, match=r"No space left on device.*run the same command again"):
-            run(folder, tmp_path / "out")
-    summary = run(folder, tmp_path / "out")
-    assert (summary.done, summary.unchanged) == (3, 1)
 
 
 def test_the_record_says_what_was_asked_who_answered_and_how_it_ended(tmp_path: Path) -> None:
@@ -434,5 +383,5 @@ def test_a_thousand_results_cost_less_than_two_seconds_of_one_core(tmp_path: Pat
 
 
 def test_the_line_is_imported_without_torch() -> None:
-    code = "import sys, micro.line.run, micro.line.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys, micro.line.run, micro.line.arrivals; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,11 @@
 """The application that the verbs belong to, and how a command line ends."""
 
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -27,6 +31,28 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM or Ctrl-C sets, so that work can end in order; a second Ctrl-C ends it at once."""
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        err.print("Stopping: what is in hand is finished first.")
+
+    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> None:

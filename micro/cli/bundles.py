@@ -91,16 +91,18 @@ def models_reference(name: str, *sources: str, device: str = "auto") -> int:
     device
         auto, cpu, cuda, cuda:N or mps.
     """
-    from micro import bundle, drift, formats, trial
+    from micro import bundle, drift, trial
     from micro.engine import Engine
+    from micro.line.reading import Look, Reader
     from micro.line.sources import find
 
     chosen = bundle.load(name)
     engine = Engine(chosen, device=device)
+    reader = Reader(0)
     rows = []
     for source in find(sources):
         try:
-            rows += trial.statistics(engine, [formats.read(source.path, source.name)])
+            rows += trial.statistics(engine, [reader.read(Look(source))])
         except MicroError as fault:
             err.print(f"left out: {fault}")
     if not rows:

@@ -1,12 +1,13 @@
 """`micro predict`: images in, results out."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app
+from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, stopping
 from micro.cli.screen import Shown, err, out, watched
 
 if TYPE_CHECKING:
@@ -27,17 +28,24 @@ def predict(
     device: str = "auto",
     overwrite: bool = False,
     fail_on_ng: bool = False,
+    watch: bool = False,
+    settle: float = 0.5,
+    marker: str | None = None,
+    poll: float | None = None,
+    store: str | None = None,
+    retry_quarantined: bool = False,
+    give_up_after: float = 600,
     progress: Shown = "auto",
 ) -> int:
     """Find, measure and judge what images show, and write labels, tables and a run record.
 
-    Exit code: 0 all done, 1 some images failed (listed), 2 nothing could start, 3 an NG with --fail-on-ng,
-    130 interrupted.
+    Exit code: 0 all done, 1 some images failed (listed), 2 nothing could start or results could not be stored for too
+    long, 3 an NG with --fail-on-ng, 130 interrupted: what was in hand is stored, and the same command goes on.
 
     Parameters
     ----------
     sources
-        Images, folders (with all below them), globs, or text lists of images.
+        Images, folders (with all below them), globs, text lists of images, or addresses such as s3://bucket/day1.
     model
         Name of an installed bundle, or the folder of one.
     out_dir
@@ -56,19 +64,41 @@ def predict(
         Throw away what an earlier run left in the output folder.
     fail_on_ng
         Exit with 3 when any image is NG.
+    watch
+        Go on for ever with files that appear or change in the sources, until interrupted.
+    settle
+        Seconds for which a watched file must have stood still before it counts; 0 where files are renamed into place.
+    marker
+        A watched file counts when a file of its name and this suffix appears, such as .done.
+    poll
+        Seconds between looks through watched folders; by default 60, and 2 on network drives and servers.
+    store
+        Address of a PostgreSQL database for the ledger (postgresql+pg8000://...), which several workers may share.
+    retry_quarantined
+        Judge again what failed before; otherwise only if the file has changed since.
+    give_up_after
+        Seconds to wait for a full disk or a lost database before the run stops.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON an image.
     """
     from micro import bundle
-    from micro.line.run import run_steps
-    from micro.line.sources import find
+    from micro.line import arrivals
+    from micro.line.run import Place, run_steps
+    from micro.line.sources import Search
+    from micro.line.station import Manners
 
     asked = _recipe(recipe, model, pixel_size_um, settings, review_below)
-    found = find(sources)
+    search = Search(sources)
+    suffix = arrivals.marker_of(marker)
+    found = () if watch else search.find()
     from micro.engine import Engine  # after the sources are known to exist: torch takes seconds
 
     engine = Engine(bundle.load(asked.model), asked, device)
-    summary = watched(run_steps(found, engine, asked, out_dir, overwrite), "images", progress)
+    manners = Manners(retry_quarantined, give_up_after, settle)
+    coming = arrivals.Watched(search, settle, marker=suffix, poll_s=poll) if watch else arrivals.Listed(found, settle)
+    with closing(coming), stopping() as stop:
+        steps = run_steps(coming, engine, asked, Place(out_dir, store, overwrite), manners, stop=stop)
+        summary = watched(steps, "images", progress)
     for name, reason in list(summary.failures.items())[:MOST_FAILURES_SHOWN]:
         err.print(f"quarantined: {reason if name in reason else f'{name}: {reason}'}")
     if summary.quarantined > MOST_FAILURES_SHOWN:

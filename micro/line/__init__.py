@@ -2,3 +2,4 @@
 
 LEDGER_NAME = "ledger.sqlite"
 LABELS_NAME = "labels"
+RECORD_NAME = "run.json"

@@ -1,304 +1,404 @@
-"""What a run knows about each of its images, kept so that neither a crash nor a second copy can falsify it."""
+"""What runs know about each of their images, kept so that neither a crash nor a second worker can falsify it."""
 
-import json
 import os
 import platform
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql, sqlite
 
 from micro.errors import RunRefused
-from micro.line import LABELS_NAME, LEDGER_NAME
-from micro.line.labels import is_inside
-from micro.recipe import Recipe
-from micro.regions import Maker, Prediction
-
-LOCK_NAME = ".run.lock"
-OUTPUTS = ("run.json", "images.csv", "images.parquet", "regions.csv", "regions.parquet")
-REMEDY = "Pass --overwrite to throw those results away, or give another --out."
+from micro.line import labels as label_files
+from micro.line import schema
+from micro.line.hold import REMEDY
+from micro.line.identity import Identity
+from micro.line.schema import DONE, QUARANTINED, QUEUED, RUNNING, images, regions, runs
+from micro.regions import Prediction
 
 REGION_HEAD = ("image", "index", "class", "score")
+# How long the claims of a worker hold that says nothing more, and how often it says that it lives. A database may be
+# away for a good part of that without anybody taking over.
+LEASE_S = 60.0
+BEAT_S = 10.0
 
-_metadata = sa.MetaData()
-
-runs = sa.Table(
-    "runs",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("recipe", sa.JSON, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("model_version", sa.Text, nullable=False),
-    sa.Column("weights_sha256", sa.Text, nullable=False),
-    sa.Column("micro_version", sa.Text, nullable=False),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("started", sa.Text, nullable=False),
-)
-
-# state: queued, done or quarantined. labels: the label file, relative to the run's folder. columns: the measures in
-# their order, each with its kind, so that the wide tables need not look at every region to know their head.
-images = sa.Table(
-    "images",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("run_id", sa.ForeignKey("runs.id")),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("sha256", sa.Text),
-    sa.Column("height_px", sa.Integer),
-    sa.Column("width_px", sa.Integer),
-    sa.Column("pixel_size_um", sa.Float),
-    sa.Column("pixel_size_source", sa.Text),
-    sa.Column("class", sa.Text),
-    sa.Column("score", sa.Float),
-    sa.Column("class_scores", sa.JSON),
-    sa.Column("verdict", sa.Text),
-    sa.Column("n_regions", sa.Integer),
-    sa.Column("seconds", sa.Float),
-    sa.Column("labels", sa.Text),
-    sa.Column("columns", sa.JSON(none_as_null=True)),
-    sa.Column("notes", sa.JSON),
-    sa.Column("model", sa.Text),
-    sa.Column("model_version", sa.Text),
-    sa.Column("weights_sha256", sa.Text),
-    sa.Column("error", sa.Text),
-)
-
-regions = sa.Table(
-    "regions",
-    _metadata,
-    sa.Column("image_id", sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("index", sa.Integer, primary_key=True),
-    sa.Column("class", sa.Text, nullable=False),
-    sa.Column("score", sa.Float),
-    sa.Column("columns", sa.JSON, nullable=False),
-)
-
-_EMPTY = {column.name: None for column in images.columns if column.name not in ("id", "name", "attempt", "state")}
-# Built once: SQLAlchemy needs longer to build such a statement than SQLite to run it.
-_FIND = sa.select(images.c.id, images.c.n_regions).where(images.c.name == sa.bindparam("image"))
-_FORGET = regions.delete().where(regions.c.image_id == sa.bindparam("image"))
-_REPLACE = (
-    images.update()
-    .where(images.c.id == sa.bindparam("image"))
-    .values({"attempt": images.c.attempt + 1, **{name: sa.bindparam(name) for name in ("state", *_EMPTY)}})
+_EMPTY = (
+    *("error", "height_px", "width_px", "pixel_size_um", "pixel_size_source", "class", "score", "class_scores"),
+    *("verdict", "n_regions", "seconds", "labels", "columns", "notes", "model", "model_version", "weights_sha256"),
 )
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
+# Built once: SQLAlchemy needs longer to build a statement than SQLite to run it.
+_WANTED = images.c.name.in_(sa.bindparam("names", expanding=True))
+_IDS = images.c.id.in_(sa.bindparam("ids", expanding=True))
+_SURVEY = (
+    sa.select(images.c.id, images.c.name, images.c.state, images.c.sha256, images.c.stamp, images.c.verdict)
+    .add_columns(images.c.labels, images.c.error, runs.c.out)
+    .outerjoin_from(images, runs)
+    .where(_WANTED)
+    .order_by(images.c.id)
+)
+_LOOK = (
+    sa.select(images.c.id, images.c.name, images.c.state, images.c.sha256, images.c.run_id)
+    .where(_WANTED)
+    .with_for_update()
+)
+_STORE = (
+    images.update()
+    .where(images.c.id == sa.bindparam("image"))
+    .values({name: sa.bindparam(name) for name in ("state", "stored", "address", "sha256", "stamp", *_EMPTY)})
+)
+_FORGET = regions.delete().where(regions.c.image_id.in_(sa.bindparam("ids", expanding=True)))
+_DROP = images.delete().where(_IDS)
+_RESTAMP = (
+    images.update()
+    .where(images.c.id == sa.bindparam("image"))
+    .values(address=sa.bindparam("address"), stamp=sa.bindparam("stamp"))
+)
 
-@dataclass(frozen=True)
-class Identity:
-    """What decides a run's answers: two runs of one fingerprint say the same of the same image."""
-
-    recipe: Recipe
-    maker: Maker
-    micro_version: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the hash of everything here but the words by which the user named the bundle."""
-        facts = [self.recipe.model_dump(mode="json", exclude={"model"}), asdict(self.maker), self.micro_version]
-        return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+Outcome = Literal["stored", "known", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What the ledger holds of one image: its state, the hash of its bytes, the verdict and the label file, if any."""
+class Known:
+    """One row of the ledger under an image's name.
 
+    out: the folder of the run that made it, in which its label file lies.
+    """
+
+    id: int
     state: str
     sha256: str | None
+    stamp: str | None
     verdict: str | None
+    labels: str | None
+    error: str | None
+    out: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An image that this run, and no other, may work on."""
+
+    id: int
+    name: str
     labels: str | None
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep the run's folder to this process, as long as it lives; raise RunRefused when another one has it.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as it lay there: its address, what the file system said of it, and the hash of its bytes, where known."""
 
-    The lock is SQLite's own, which works alike on all systems and ends with the process, however it ends.
-    """
-    lock = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / LOCK_NAME, timeout=0, isolation_level=None, check_same_thread=False)
-        lock.execute("BEGIN EXCLUSIVE")
-    except (OSError, sqlite3.Error) as fault:
-        if lock is not None:
-            lock.close()
-        if isinstance(fault, sqlite3.Error) and fault.sqlite_errorname == "SQLITE_BUSY":
-            raise RunRefused(
-                f"{folder}: {_holder(folder)} is working in this folder. Wait for it, end it, or give another --out."
-            ) from fault
-        raise RunRefused(f"{folder}: results cannot be written there ({fault}). Give another --out.") from fault
-    try:
-        yield
-    finally:
-        lock.close()
+    address: str
+    stamp: str | None = None
+    sha256: str | None = None
 
 
-def refuse_strangers(folder: Path) -> None:
-    """Raise RunRefused when the folder holds files that a run would overwrite, and no ledger."""
-    strangers = [name for name in (LABELS_NAME, *OUTPUTS) if (folder / name).exists()]
-    if strangers and not (folder / LEDGER_NAME).exists():
-        raise RunRefused(f"{folder}: holds {', '.join(strangers)}, and no ledger says who made that. {REMEDY}")
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What is to be stored of an image: a prediction, or the reason why there is none."""
 
-
-def clear(folder: Path) -> None:
-    """Remove the results of earlier runs, and only these; whoever calls this holds the folder."""
-    path = folder / LEDGER_NAME
-    if path.exists():
-        try:
-            with closing(sqlite3.connect(path)) as ledger:
-                rows = ledger.execute("SELECT labels FROM images WHERE labels IS NOT NULL").fetchall()
-        except sqlite3.Error:
-            rows = []  # not a ledger, or a broken one: whose label files lie here is unknown, and they stay
-        for (labels,) in rows:
-            if is_inside(labels):
-                (folder / labels).unlink(missing_ok=True)
-    for name in (*OUTPUTS, LEDGER_NAME, f"{LEDGER_NAME}-wal", f"{LEDGER_NAME}-shm"):
-        (folder / name).unlink(missing_ok=True)
+    claim: Claimed
+    seen: Seen
+    found: Prediction | str
+    labels: str | None = None
 
 
 class Ledger:
-    """The ledger of a run's folder, which the caller holds; one row an image, and one a region.
+    """The ledger in a run's folder, or in the database that all of its workers share, as one worker sees it.
 
+    store: that folder, which the caller holds, or the address of the database.
+    out: where this worker leaves its label files.
     Raises RunRefused when the ledger is of another recipe, bundle or version, or no ledger at all.
     """
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
-        path = folder / LEDGER_NAME
+    def __init__(self, store: Path | str, identity: Identity, out: Path) -> None:
+        self.database = schema.connect(store, writes=True)
         self._identity = identity
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-        sa.event.listen(self._engine, "connect", _prepare)
+        self.name = schema.address(store).render_as_string(hide_password=True)
+        self._ended = threading.Event()
         try:
-            with self._engine.begin() as connection:
-                _metadata.create_all(connection)
+            with self.database.begin() as connection:
+                schema.create(connection)
                 last = connection.execute(sa.select(runs).order_by(runs.c.id.desc()).limit(1)).mappings().first()
                 if last is not None and last["fingerprint"] != identity.fingerprint:
-                    raise RunRefused(f"{folder}: holds results of another run. {_differences(last, identity)} {REMEDY}")
-                connection.execute(runs.insert().values(**_run_row(identity)))
-                self._run_id = connection.scalar(sa.select(sa.func.max(runs.c.id)))
+                    place = store if isinstance(store, Path) else self.name
+                    raise RunRefused(f"{place}: holds results of another run. {_differences(last, identity)} {REMEDY}")
+                row = {**_run_row(identity, out), "alive_until": schema.now(connection) + LEASE_S}
+                self.run_id: int = connection.scalar(runs.insert().returning(runs.c.id).values(row))
+                self._bury(connection)
         except sa.exc.DBAPIError as fault:
-            self.close()
-            raise RunRefused(f"{path}: is not a ledger that can be read ({fault.orig}). {REMEDY}") from fault
+            self.database.dispose()
+            raise RunRefused(
+                f"{self.name}: is not a ledger that can be read ({schema.reason(fault)}). {REMEDY}"
+            ) from fault
         except RunRefused:
-            self.close()
+            self.database.dispose()
             raise
+        self._heart = threading.Thread(target=self._beat, name="micro-ledger-beat", daemon=True)
+        self._heart.start()
 
     def close(self) -> None:
-        """Give the file back; what is stored stays."""
-        self._engine.dispose()
+        """Give the claims and the database back; what is stored stays."""
+        self._ended.set()
+        self._heart.join()
+        with suppress(sa.exc.SQLAlchemyError), self.database.begin() as connection:
+            mine = (images.c.run_id == self.run_id) & (images.c.state == RUNNING)
+            connection.execute(images.update().where(mine).values(state=QUEUED))
+            connection.execute(runs.update().where(runs.c.id == self.run_id).values(alive_until=0))
+        self.database.dispose()
 
-    def enqueue(self, names: Iterable[str]) -> None:
-        """Note images that are to be read; those already known keep what is stored of them."""
-        known = self.stored()
-        rows = [{"name": name, "state": "queued", "attempt": 0} for name in names if name not in known]
-        if rows:
-            with self._engine.begin() as connection:
-                connection.execute(images.insert(), rows)
+    def is_alone(self) -> bool:
+        """Whether no other worker is alive."""
+        with self.database.begin() as connection:
+            alive = (runs.c.id != self.run_id) & (runs.c.alive_until > schema.now(connection))
+            return not connection.scalar(sa.select(sa.func.count()).select_from(runs).where(alive))
 
-    def stored(self) -> dict[str, Stored]:
-        """Return what is held of each image, by its name."""
-        query = sa.select(images.c.name, images.c.state, images.c.sha256, images.c.verdict, images.c.labels)
-        with self._engine.connect() as connection:
-            return {name: Stored(*facts) for name, *facts in connection.execute(query)}
+    def take_over(self) -> None:
+        """Declare all other workers dead, as whoever holds the folder of a ledger knows them to be."""
+        with self.database.begin() as connection:
+            connection.execute(runs.update().where(runs.c.id != self.run_id).values(alive_until=0))
 
-    def store(self, found: Prediction, digest: str, labels: str | None) -> None:
-        """Store a prediction with all its regions, or nothing of it; an earlier result of that image goes.
+    def reconnect(self) -> None:
+        """Forget connections that may have died."""
+        self.database.dispose()
 
-        digest: sha256 of the file that was read.
-        labels: the label file, already written, relative to the run's folder.
+    # --- images to be worked on ---------------------------------------------------------------------------------------
+
+    def survey(self, names: Collection[str]) -> dict[str, list[Known]]:
+        """Return what is known under each of these names, oldest first."""
+        found: dict[str, list[Known]] = defaultdict(list)
+        with self.database.begin() as connection:
+            for number, name, *facts in connection.execute(_SURVEY, {"names": list(names)}):
+                found[name].append(Known(number, *facts))
+        return found
+
+    def add(self, addresses: Mapping[str, str]) -> None:
+        """Queue an image under each of these names, unless one of that name is open: queued, or worked on.
+
+        addresses: name -> where the bytes lie.
         """
-        columns = {name: values for name, values in found.table.items() if name not in REGION_HEAD}
-        self._replace(
-            found.image,
-            {
-                "state": "done",
-                "sha256": digest,
-                "height_px": found.height_px,
-                "width_px": found.width_px,
-                "pixel_size_um": found.pixel_size_um,
-                "pixel_size_source": _text(found.pixel_size_source),
-                "class": found.class_name,
-                "score": None if found.class_name is None else found.class_scores.get(found.class_name),
-                "class_scores": found.class_scores,
-                "verdict": found.verdict,
-                "n_regions": None if found.regions is None else len(found.regions),
-                "seconds": found.seconds,
-                "labels": labels,
-                "columns": [[name, _KINDS.get(values.dtype.kind, "text")] for name, values in columns.items()],
-                "notes": [_text(note) for note in found.notes],
-                **asdict(found.maker),
-            },
-            _region_rows(found, columns),
+        rows = [
+            {"name": name, "address": text(place), "state": QUEUED, "attempt": 0} for name, place in addresses.items()
+        ]
+        if rows:
+            with self.database.begin() as connection:
+                connection.execute(_insert(connection).on_conflict_do_nothing(), rows)
+
+    def requeue(self, ids: Collection[int]) -> None:
+        """Queue images anew that have a result; it stays until the next one takes its place."""
+        if ids:
+            with self.database.begin() as connection:
+                closed = images.c.state.in_((DONE, QUARANTINED))
+                connection.execute(images.update().where(_IDS, closed).values(state=QUEUED), {"ids": list(ids)})
+
+    def restamp(self, files: Mapping[int, Seen]) -> None:
+        """Note how files look now that hold the bytes of images whose result is known."""
+        if files:
+            with self.database.begin() as connection:
+                connection.execute(_RESTAMP, [_stamped(number, seen) for number, seen in files.items()])
+
+    def claim(self, names: Collection[str]) -> list[Claimed]:
+        """Take the images of these names that are queued, or whose worker is dead, and return them.
+
+        So are those that this worker has claimed already, unheard by it when the connection broke.
+        """
+        with self.database.begin() as connection:
+            is_free = (images.c.state == QUEUED) | (
+                (images.c.state == RUNNING)
+                & ((runs.c.alive_until < schema.now(connection)) | (runs.c.id == self.run_id))
+            )
+            free = (
+                sa.select(images.c.id)
+                .outerjoin_from(images, runs)
+                .where(_WANTED, is_free)
+                .with_for_update(skip_locked=True, of=images)
+            )
+            take = (
+                images.update()
+                .where(images.c.id.in_(free))
+                .values(state=RUNNING, run_id=self.run_id, attempt=images.c.attempt + 1)
+                .returning(images.c.id, images.c.name, images.c.labels)
+            )
+            return [Claimed(*facts) for facts in connection.execute(take, {"names": list(names)})]
+
+    def release(self, ids: Collection[int]) -> None:
+        """Put claimed images back into the queue."""
+        if ids:
+            with self.database.begin() as connection:
+                mine = (images.c.run_id == self.run_id) & (images.c.state == RUNNING)
+                query = images.update().where(_IDS, mine).values(state=QUEUED, attempt=images.c.attempt - 1)
+                connection.execute(query, {"ids": list(ids)})
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    def reserve(self, claim: Claimed) -> str:
+        """Return the label file of a claimed image, relative to the run's folder; no other image gets it."""
+        if claim.labels is not None:
+            return claim.labels
+        for path in label_files.candidates(claim.name):
+            try:
+                with self.database.begin() as connection:
+                    owner = connection.scalar(sa.select(images.c.id).where(images.c.labels == path))
+                    if owner in (None, claim.id):
+                        connection.execute(images.update().where(images.c.id == claim.id).values(labels=path))
+                        return path
+            except sa.exc.IntegrityError:  # another worker was quicker
+                continue
+        raise AssertionError("there is always one more candidate")
+
+    def store(self, results: Sequence[Result]) -> list[Outcome]:
+        """Store results, each with all its regions, in one transaction, and say what became of each.
+
+        "known": these very bytes under this name have a result already, and keep it. "lost": another worker took the
+        image over, because this one seemed dead; the other's result counts.
+        """
+        with self.database.begin() as connection:
+            names = [result.claim.name for result in results]
+            rows = connection.execute(_LOOK, {"names": names}).all()
+            mine = {number: state for number, _, state, _, run_id in rows if run_id == self.run_id}
+            known = {(name, digest): number for number, name, state, digest, _ in rows if state in (DONE, QUARANTINED)}
+            outcomes: list[Outcome] = []
+            kept, doubled = [], []
+            for result in results:
+                twin = known.get((result.claim.name, result.seen.sha256)) if result.seen.sha256 else None
+                state = mine.get(result.claim.id)
+                if state is None:
+                    outcomes.append("lost")
+                elif state != RUNNING:  # it was stored, and the connection broke before we heard of it
+                    outcomes.append("stored")
+                elif twin is not None:
+                    doubled.append((result, twin))
+                    outcomes.append("known")
+                else:
+                    kept.append(result)
+                    outcomes.append("stored")
+            self._put(connection, kept)
+            if doubled:
+                connection.execute(_DROP, {"ids": [result.claim.id for result, _ in doubled]})
+                connection.execute(_RESTAMP, [_stamped(twin, result.seen) for result, twin in doubled])
+        return outcomes
+
+    def _put(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+        """Put images' rows and those of their regions in the place of what was there."""
+        if not results:
+            return
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows, parts = [], []
+        for result in results:
+            facts = _image_row(result) if isinstance(result.found, Prediction) else self._failure(result.found)
+            head = {**_stamped(result.claim.id, result.seen), "stored": moment, "sha256": result.seen.sha256}
+            rows.append({**dict.fromkeys(_EMPTY), **facts, **head})
+            if isinstance(result.found, Prediction) and result.found.regions is not None:
+                parts += [{"image_id": result.claim.id, **region} for region in _region_rows(result.found)]
+        connection.execute(_FORGET, {"ids": [result.claim.id for result in results]})
+        connection.execute(_STORE, rows)
+        if parts:
+            connection.execute(regions.insert(), parts)
+
+    def _failure(self, why: str) -> dict[str, Any]:
+        return {"state": QUARANTINED, "error": text(why), **asdict(self._identity.maker)}
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Say now and then that this worker lives; where the database is away, the run itself finds that out."""
+        while not self._ended.wait(BEAT_S):
+            with suppress(sa.exc.SQLAlchemyError, OSError), self.database.begin() as connection:
+                alive_until = schema.now(connection) + LEASE_S
+                connection.execute(runs.update().where(runs.c.id == self.run_id).values(alive_until=alive_until))
+
+    def _bury(self, connection: sa.Connection) -> None:
+        """Declare dead what died on this machine, so that a restarted worker need not wait for its leases."""
+        query = sa.select(runs.c.id, runs.c.pid).where(
+            runs.c.place == _place(), runs.c.id != self.run_id, runs.c.alive_until > schema.now(connection)
         )
-
-    def quarantine(self, name: str, digest: str | None, reason: str) -> None:
-        """Store that an image could not be judged, and why; an earlier result of it goes."""
-        maker = asdict(self._identity.maker)
-        self._replace(name, {"state": "quarantined", "sha256": digest, "error": _text(reason), **maker}, [])
-
-    def image_rows(self, count: int = 5000) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yield the images that have a result, in the order of their names, at most count at a time."""
-        query = sa.select(images).where(images.c.state != "queued").order_by(images.c.name)
-        return self._batches(query, count)
-
-    def region_rows(self, count: int = 20000) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yield the regions with the name of their image as `image`, in the order of names and labels."""
-        query = sa.select(images.c.name.label("image"), regions).join(images).order_by(images.c.name, regions.c.index)
-        return self._batches(query, count)
-
-    def columns(self) -> dict[str, str]:
-        """Return the measured columns of all regions in the order of the image that has most, each with its kind."""
-        query = sa.select(images.c.columns).where(images.c.columns.is_not(None)).group_by(images.c.columns)
-        with self._engine.connect() as connection:
-            heads = connection.scalars(query.order_by(sa.func.min(images.c.name))).all()
-        kinds: dict[str, str] = {}
-        for name, kind in (column for head in sorted(heads, key=len, reverse=True) for column in head):
-            kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kind, kinds[name])
-        return kinds
-
-    def class_names(self) -> list[str]:
-        """Return the classes to which the bundle gives a probability, in its order."""
-        query = sa.select(images.c.class_scores).where(images.c.state == "done").limit(1)
-        with self._engine.connect() as connection:
-            return list(connection.scalar(query) or {})
-
-    def _replace(self, name: str, row: dict[str, Any], found: Sequence[dict[str, Any]]) -> None:
-        """Put one image's row and those of its regions in the place of what was there, in one transaction."""
-        with self._engine.begin() as connection:
-            image_id, earlier = connection.execute(_FIND, {"image": name}).one()
-            if earlier:
-                connection.execute(_FORGET, {"image": image_id})
-            connection.execute(_REPLACE, {**_EMPTY, **row, "run_id": self._run_id, "image": image_id})
-            if found:
-                connection.execute(regions.insert(), [{"image_id": image_id, **region} for region in found])
-
-    def _batches(self, query: sa.Select[Any], count: int) -> Iterator[Sequence[Mapping[str, Any]]]:
-        with self._engine.connect() as connection:
-            for rows in connection.execution_options(yield_per=count).execute(query).mappings().partitions():
-                yield [{**row} for row in rows]
+        dead = [number for number, pid in connection.execute(query) if not _is_alive(pid)]
+        if dead:
+            connection.execute(runs.update().where(runs.c.id.in_(dead)).values(alive_until=0))
 
 
-def _region_rows(found: Prediction, columns: Mapping[str, NDArray[np.generic]]) -> list[dict[str, Any]]:
-    if found.regions is None:
-        return []
-    lists = {name: _plain(values) for name, values in columns.items()}
-    return [
-        {"index": index + 1, "class": name, "score": score, "columns": {key: lists[key][index] for key in lists}}
-        for index, (name, score) in enumerate(zip(found.regions.class_names, _plain(found.regions.scores), strict=True))
-    ]
+def wipe(store: str, out: Path) -> list[str]:
+    """Throw away all that a shared ledger holds, and return its label files; raise RunRefused while others work in it.
+
+    out: the folder of the run that begins anew; only label files in it are returned.
+    """
+    database = schema.connect(store, writes=True)
+    try:
+        with database.begin() as connection:
+            schema.create(connection)
+            alive = runs.c.alive_until > schema.now(connection)
+            query = sa.select(runs.c.id, runs.c.host, runs.c.place, runs.c.pid).where(alive)
+            for _, host, place, pid in connection.execute(query):
+                if place != _place() or _is_alive(pid):
+                    raise RunRefused(
+                        f"{schema.address(store).render_as_string()}: process {pid} on {host} is working with this "
+                        f"ledger, or was a minute ago. End it before you overwrite."
+                    )
+            mine = sa.select(images.c.labels).join(runs).where(images.c.labels.is_not(None), runs.c.out == str(out))
+            files = list(connection.scalars(mine))
+            for table in (regions, images, runs):
+                connection.execute(table.delete())
+            return files
+    finally:
+        database.dispose()
+
+
+def text(words: str) -> str:
+    """Return text that every database takes: bytes of a file name that are not UTF-8 are written out, NUL goes."""
+    return words.encode("utf-8", "backslashreplace").decode().replace("\0", "")
+
+
+def _stamped(number: int, seen: Seen) -> dict[str, Any]:
+    return {"image": number, "address": text(seen.address), "stamp": seen.stamp}
+
+
+def _insert(connection: sa.Connection) -> Any:
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(images)
+
+
+def _image_row(result: Result) -> dict[str, Any]:
+    found = result.found
+    assert isinstance(found, Prediction)
+    kinds = [[name, _KINDS.get(values.dtype.kind, "text")] for name, values in _measures(found).items()]
+    return {
+        "state": DONE,
+        "height_px": found.height_px,
+        "width_px": found.width_px,
+        "pixel_size_um": found.pixel_size_um,
+        "pixel_size_source": None if found.pixel_size_source is None else text(found.pixel_size_source),
+        "class": found.class_name,
+        "score": None if found.class_name is None else found.class_scores.get(found.class_name),
+        "class_scores": found.class_scores,
+        "verdict": found.verdict,
+        "n_regions": None if found.regions is None else len(found.regions),
+        "seconds": found.seconds,
+        "labels": result.labels,
+        "columns": kinds,
+        "notes": [text(note) for note in found.notes],
+        **vars(found.maker),
+    }
+
+
+def _measures(found: Prediction) -> dict[str, NDArray[np.generic]]:
+    return {name: values for name, values in found.table.items() if name not in REGION_HEAD}
+
+
+def _region_rows(found: Prediction) -> Iterable[dict[str, Any]]:
+    assert found.regions is not None
+    lists = {name: _plain(values) for name, values in _measures(found).items()}
+    heads = zip(found.regions.class_names, _plain(found.regions.scores), strict=True)
+    for index, (name, score) in enumerate(heads):
+        columns = {key: values[index] for key, values in lists.items()}
+        yield {"index": index + 1, "class": name, "score": score, "columns": columns}
 
 
 def _plain(values: NDArray[np.generic]) -> list[Any]:
@@ -309,49 +409,48 @@ def _plain(values: NDArray[np.generic]) -> list[Any]:
     return [value if known else None for value, known in zip(exact.tolist(), np.isfinite(values), strict=True)]
 
 
-def _wider(kind: str, other: str) -> str:
-    return "float" if {kind, other} == {"int", "float"} else "text"
-
-
-def _text(words: str | None) -> str | None:
-    """Return text that every database takes: bytes of a file name that are not UTF-8 are written out."""
-    return None if words is None else words.encode("utf-8", "backslashreplace").decode()
-
-
-def _run_row(identity: Identity) -> dict[str, Any]:
+def _run_row(identity: Identity, out: Path) -> dict[str, Any]:
     return {
         "fingerprint": identity.fingerprint,
         "recipe": identity.recipe.model_dump(mode="json"),
         **asdict(identity.maker),
         "micro_version": identity.micro_version,
         "host": platform.node(),
+        "place": _place(),
         "pid": os.getpid(),
+        "out": str(out),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+def _place() -> str:
+    """Return within what a process number means something: this machine and, in containers, their own namespace."""
+    with suppress(OSError):
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 -- not a path that exists
+    return platform.node()
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # where that call would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _differences(last: Mapping[Any, Any], identity: Identity) -> str:
     """Say in which facts the last run differs from this one."""
-    now = _run_row(identity)
-    facts = {key: (last[key], now[key]) for key in ("model", "model_version", "weights_sha256", "micro_version")}
-    before, after = ({**recipe, "model": None} for recipe in (last["recipe"], now["recipe"]))
-    facts |= {key: (before.get(key), after.get(key)) for key in {**before, **after}}
+    facts: dict[str, tuple[Any, Any]] = {
+        key: (last[key], value)
+        for key, value in {**asdict(identity.maker), "micro_version": identity.micro_version}.items()
+    }
+    recipe = identity.recipe.model_dump(mode="json")
+    facts |= {key: (last["recipe"].get(key), recipe.get(key)) for key in {**last["recipe"], **recipe} if key != "model"}
     return " ".join(f"{key}: {was} then, {wanted} now." for key, (was, wanted) in facts.items() if was != wanted)
 
 
-def _holder(folder: Path) -> str:
-    """Name the process that last began to work in a folder."""
-    try:
-        with closing(sqlite3.connect(f"{(folder / LEDGER_NAME).absolute().as_uri()}?mode=ro", uri=True)) as ledger:
-            query = "SELECT pid, host, started FROM runs ORDER BY id DESC LIMIT 1"
-            pid, host, started = ledger.execute(query).fetchone()
-    except (sqlite3.Error, TypeError):
-        return "another process"
-    return f"process {pid} on {host} (since {started})"
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    # WAL: readers never wait for the writer. NORMAL: a power cut may take the last results, never tear one; they are
-    # made again by the next run.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+__all__ = ["Claimed", "Identity", "Known", "Ledger", "Outcome", "Result", "Seen", "images", "regions", "runs", "wipe"]

@@ -1,0 +1,66 @@
+"""The record of a run, `run.json`: what was asked, who answered, how far it came."""
+
+import json
+import platform
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from micro.line import RECORD_NAME
+from micro.line.identity import Identity
+from micro.line.watcher import RunSummary
+
+LIBRARIES = (
+    *("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image"),
+    *("opencv-python-headless", "tifffile", "imagecodecs"),
+)
+
+
+class Record:
+    """The record in a run's folder; a run that was killed leaves the state "running" there."""
+
+    def __init__(self, out: Path, identity: Identity, device: str, store: str) -> None:
+        self._out = out
+        self._facts = {**_asked(identity), "device": device, "store": store}
+        self._started = datetime.now(UTC)
+
+    def write(self, state: str, summary: RunSummary) -> None:
+        """Write how far the run is; raise OSError where that cannot be written."""
+        counts = asdict(summary)
+        del counts["failures"]
+        times = {
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": None if state == "running" else datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(counts.pop("seconds"), 3),
+        }
+        facts = {"state": state, **self._facts, **times, "counts": counts}
+        draft = self._out / f".{uuid.uuid4().hex}.part"
+        draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
+        draft.replace(self._out / RECORD_NAME)
+
+
+def _asked(identity: Identity) -> dict[str, Any]:
+    """Return what was asked and who answers."""
+    return {
+        "recipe": identity.recipe.model_dump(mode="json"),
+        "bundle": {
+            "name": identity.maker.model,
+            "version": identity.maker.model_version,
+            "weights_sha256": identity.maker.weights_sha256,
+        },
+        "fingerprint": identity.fingerprint,
+        "versions": {"micro": identity.micro_version, "python": platform.python_version(), **_library_versions()},
+    }
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # OpenCV comes under several names
+            continue
+    return found
