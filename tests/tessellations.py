@@ -1,4 +1,4 @@
-"""Polycrystals whose true grain size follows from geometry: Voronoi cells, with the exact length of their boundaries."""
+"""Polycrystals whose true grain size follows from geometry: Voronoi cells with the exact length of their boundaries."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ def voronoi(seed: int, grains: int, shape_px: tuple[int, int], *, lloyd: int = 1
 
 
 def shaken_lattice(seed: int, grain_px: int, rows: int, columns: int) -> np.ndarray:
-    """Return cells (Y, X) around the points of a shaken square lattice, quickly drawn: one grain in grain_px squared."""
+    """Return cells (Y, X) around the points of a shaken square lattice: one grain in grain_px squared."""
     rng = np.random.default_rng(seed)
     lattice = np.stack(np.mgrid[:rows, :columns], axis=-1).reshape(-1, 2)
     y, x = ((lattice + rng.uniform(0.1, 0.9, lattice.shape)) * grain_px).astype(int).T
@@ -54,7 +54,7 @@ def shaken_lattice(seed: int, grain_px: int, rows: int, columns: int) -> np.ndar
 
 
 def duplex(seed: int, labels: np.ndarray, block_px: int) -> np.ndarray:
-    """Return labels (Y, X) in which the grains with their first pixel in some square blocks are one large grain each."""
+    """Return labels (Y, X) in which the grains that begin in one of some square blocks are one large grain each."""
     rng = np.random.default_rng(seed)
     first = np.zeros(int(labels.max()) + 1, np.intp)
     first[labels.ravel()[::-1]] = np.arange(labels.size)[::-1]

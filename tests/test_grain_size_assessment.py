@@ -202,3 +202,31 @@ def _chords_px(mask: np.ndarray) -> np.ndarray:
                 enters = enters[enters > leaves[0]]
                 lengths.append(enters - leaves[: len(enters)])
     return np.concatenate(lengths)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("field", "inside", "per_mm2", "intercept_g", "mean_area_g"),
+    [(1, 54, 1304.3, 7.482, 7.649), (3, 77, 1795.8, 7.802, 8.107)],
+)
+def test_synthetic_fields_of_one_population_give_the_published_counts(
+    data, field, inside, per_mm2, intercept_g, mean_area_g
+):
+    path = data / "grains" / "payton-fields" / f"Example_Data{field}.ctf"
+    rows = [line.split() for line in path.read_text(encoding="latin-1").splitlines()]
+    first = next(at for at, row in enumerate(rows) if row[:3] == ["Phase", "X", "Y"]) + 1
+    angles = np.array([row[5:8] for row in rows[first:]], float)
+    labels = _parts(np.unique(angles, axis=0, return_inverse=True)[1].reshape(230, 230))
+    found = assess([Field(labels, 1.0, path.name)])
+    count = found.counts["planimetric_saltikov"][0]
+    assert count.counted.parts["inside"] == inside
+    assert count.value == pytest.approx(per_mm2, abs=0.05)
+    assert found.sizes["mean_area"].g == pytest.approx(mean_area_g, abs=0.002)
+    assert found.intercept.g == pytest.approx(intercept_g, abs=0.02)
+
+
+def _parts(values: np.ndarray) -> np.ndarray:
+    """Return one label for each part (Y, X) of equal values that hang together."""
+    from skimage.measure import label
+
+    return label(values, background=-1, connectivity=1)

@@ -198,7 +198,7 @@ def test_leaving_out_cut_grains_reads_too_fine_as_the_method_says():
 
 
 def test_lines_of_zero_between_grains_change_no_grain_size():
-    drawn = voronoi(6, 200, (500, 500))
+    drawn = voronoi(6, 200, (500, 500), lloyd=4)
     bare = section_of(drawn.labels)
     for width_px in (1, 3, 5):
         lined = section_of(with_lines(drawn.labels, width_px))
