@@ -55,6 +55,20 @@ def touches_frame(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     return touches[1:]
 
 
+def neighbours(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return for each region of labels (Y, X) how many others it shares an edge of a pixel with."""
+    count = int(labels.max(initial=0))
+    found = []
+    for rows in _bands(labels.shape):
+        band = labels[rows.start : rows.stop + 1]  # with the first row of the next, to which the last has a border too
+        for first, second in ((band[:, :-1], band[:, 1:]), (band[:-1], band[1:])):
+            border = (first != second) & (first > 0) & (second > 0)
+            one, other = first[border].astype(np.int64), second[border]
+            found.append(np.unique(np.minimum(one, other) * (count + 1) + np.maximum(one, other)))
+    pairs = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+    return np.bincount(np.concatenate([pairs // (count + 1), pairs % (count + 1)]), minlength=count + 1)[1:]
+
+
 def means(labels: NDArray[np.int32], values: NDArray[np.generic]) -> NDArray[np.float64]:
     """Return the mean of values (Y, X) in each region of labels (Y, X); NaN where a region has no pixel."""
     count = int(labels.max(initial=0))

@@ -89,6 +89,22 @@ def test_the_mean_over_a_region_is_the_mean_of_its_pixels(monkeypatch):
     np.testing.assert_array_equal(measure.means(labels, values), [10, 20, np.nan, 40])
 
 
+def test_neighbours_share_an_edge_and_not_only_a_corner(monkeypatch):
+    monkeypatch.setattr(measure, "BAND_PX", 64)
+    labels = np.kron([[1, 2, 2], [3, 4, 4], [0, 4, 5]], np.ones((8, 8))).astype(np.int32)
+    assert measure.neighbours(labels).tolist() == [2, 2, 2, 3, 1]
+    assert measure.neighbours(np.array([[1, 0, 3]], np.int32)).tolist() == [0, 0, 0]
+    assert measure.neighbours(np.zeros((4, 4), np.int32)).tolist() == []
+
+
+def test_neighbours_of_five_thousand_regions_take_less_than_a_second():
+    labels = np.kron(np.arange(1, 5042, dtype=np.int32).reshape(71, 71), np.ones((58, 58), np.int32))[:4096, :4096]
+    start = time.process_time()
+    found = measure.neighbours(labels)
+    assert time.process_time() - start < 1
+    assert found.reshape(71, 71)[1:-1, 1:-1].min() == found.max() == 4
+
+
 def test_five_thousand_regions_of_a_large_image_take_less_than_half_a_second():
     labels = np.kron(np.arange(1, 5042, dtype=np.int32).reshape(71, 71), np.ones((58, 58), np.int32))[:4096, :4096]
     start = time.process_time()

@@ -194,8 +194,9 @@ def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
 
 
 def measure(regions: Regions, image: Micrograph) -> Columns:
-    """Measure area, place, size and shape of each grain."""
-    return measures.columns(regions.labels, image.pixel_size_um)
+    """Measure area, place, size and shape of each grain, and count the grains that it adjoins."""
+    table = measures.columns(regions.labels, image.pixel_size_um)
+    return table | {"neighbours": measures.neighbours(regions.labels)}
 
 
 def _seeds(height: NDArray[np.uint8], settings: GrainSettings) -> NDArray[np.int32]:
