@@ -37,7 +37,7 @@ def predict(
     give_up_after: float = 600,
     progress: Shown = "auto",
 ) -> int:
-    """Find, measure and judge what images show, and write labels, tables and a run record.
+    """Find, measure and judge what images show, and write labels, tables, a run record and a report.
 
     Exit code: 0 all done, 1 some images failed (listed), 2 nothing could start or results could not be stored for too
     long, 3 an NG with --fail-on-ng, 130 interrupted: what was in hand is stored, and the same command goes on.
@@ -86,6 +86,7 @@ def predict(
     from micro.line.run import Place, run_steps
     from micro.line.sources import Search
     from micro.line.station import Manners
+    from micro.report.run import at_the_end
 
     asked = _recipe(recipe, model, pixel_size_um, settings, review_below)
     search = Search(sources)
@@ -97,7 +98,9 @@ def predict(
     manners = Manners(retry_quarantined, give_up_after, settle)
     coming = arrivals.Watched(search, settle, marker=suffix, poll_s=poll) if watch else arrivals.Listed(found, settle)
     with closing(coming), stopping() as stop:
-        steps = run_steps(coming, engine, asked, Place(out_dir, store, overwrite), manners, stop=stop)
+        watchers = [at_the_end(out_dir, store)]
+        place = Place(out_dir, store, overwrite)
+        steps = run_steps(coming, engine, asked, place, manners, watchers=watchers, stop=stop)
         summary = watched(steps, "images", progress)
     for name, reason in list(summary.failures.items())[:MOST_FAILURES_SHOWN]:
         err.print(f"quarantined: {reason if name in reason else f'{name}: {reason}'}")

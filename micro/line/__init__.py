@@ -3,3 +3,4 @@
 LEDGER_NAME = "ledger.sqlite"
 LABELS_NAME = "labels"
 RECORD_NAME = "run.json"
+REPORT_NAME = "report.html"

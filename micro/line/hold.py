@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from micro.errors import RunRefused
-from micro.line import LABELS_NAME, LEDGER_NAME
+from micro.line import LABELS_NAME, LEDGER_NAME, RECORD_NAME, REPORT_NAME
 from micro.line.labels import is_inside
 
 LOCK_NAME = ".run.lock"
-OUTPUTS = ("run.json", "images.csv", "images.parquet", "regions.csv", "regions.parquet")
+OUTPUTS = (RECORD_NAME, REPORT_NAME, "images.csv", "images.parquet", "regions.csv", "regions.parquet")
 REMEDY = "Pass --overwrite to throw those results away, or give another --out."
 # A file that is being written is called so, and stays behind when its writer is killed.
 DRAFTS = ".*.part"

@@ -5,7 +5,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -31,10 +32,22 @@ def write(path: Path, template: str, facts: Mapping[str, Any]) -> None:
     policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
     stream = templates.get_template(template).stream({**facts, "style": style, "policy": policy})
     stream.enable_buffering(256)
+    with _drafted(path) as draft:
+        stream.dump(str(draft), encoding="utf-8")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Put a record as JSON in the place of `path`, whole; raise MicroError when the file cannot be written."""
+    with _drafted(path) as draft:
+        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _drafted(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            stream.dump(str(part), encoding="utf-8")
+        with replacing(path) as draft:
+            yield draft
     except OSError as fault:
         raise MicroError(f"{path}: the report cannot be written ({fault.strerror}). Give another --out.") from fault
 
