@@ -1,6 +1,8 @@
 """One image as it was taken: pixels, and how large they are in the world."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,3 +74,10 @@ class Micrograph:
                 f"or save the image with its calibration (OME-TIFF, ImageJ)."
             )
         return self.pixel_size_um
+
+
+class Item(NamedTuple):
+    """One image of many: its name, and how to read it (called once, perhaps in another thread)."""
+
+    name: str
+    read: Callable[[], Micrograph]

@@ -86,6 +86,14 @@ class Glimpse:
 
 
 @dataclass(frozen=True)
+class Quarantined:
+    """An image that could not be judged, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far long work has come: `done` of `total` steps, what the last one was, and what it showed."""
 

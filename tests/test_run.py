@@ -19,13 +19,13 @@ from toy_line import HASTY, RECIPE, Toy, drained, draw, folder_of, listed, rows,
 from zoo import make_zoo
 
 from micro import formats
-from micro.engine import Engine, Item, Quarantined
+from micro.engine import Engine
 from micro.errors import RunRefused
 from micro.line import reading
 from micro.line.run import Place, run_steps
-from micro.micrograph import Micrograph
+from micro.micrograph import Item, Micrograph
 from micro.recipe import Recipe
-from micro.regions import Prediction
+from micro.regions import Prediction, Quarantined
 
 IMAGE_COLUMNS = [
     *("image", "sha256", "height_px", "width_px", "pixel_size_um", "pixel_size_source", "class", "score"),

@@ -9,16 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from micro.engine import Item, Quarantined
 from micro.errors import MicroError
 from micro.line.arrivals import Arrivals, Listed
 from micro.line.run import Place, run_steps
 from micro.line.sources import find
 from micro.line.station import Manners
 from micro.line.watcher import RunSummary
-from micro.micrograph import Micrograph
+from micro.micrograph import Item, Micrograph
 from micro.recipe import Recipe
-from micro.regions import Maker, Prediction, Progress, Regions
+from micro.regions import Maker, Prediction, Progress, Quarantined, Regions
 
 RECIPE = Recipe(model="toy")
 HASTY = Manners(settle_s=0.0, give_up_after_s=0.0)

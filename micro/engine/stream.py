@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from micro.errors import MicroError
+from micro.micrograph import Item as Item
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
+from micro.regions import Quarantined as Quarantined
 
 log = logging.getLogger(__name__)
 
@@ -18,21 +20,6 @@ log = logging.getLogger(__name__)
 BUDGET_VALUES = 2**26
 # The least that one image counts, so that many tiny ones are bounded as well.
 LEAST_VALUES = 2**16
-
-
-class Item(NamedTuple):
-    """One image of a stream: its name, and how to read it (called once, in a worker thread)."""
-
-    name: str
-    read: Callable[[], Micrograph]
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """An image that could not be judged, and why."""
-
-    name: str
-    reason: str
 
 
 Result = Prediction | Quarantined

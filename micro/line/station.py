@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
@@ -25,11 +25,8 @@ from micro.line.reading import Look, Reader
 from micro.line.schema import DONE, QUARANTINED, QUEUED, RUNNING
 from micro.line.sources import Source
 from micro.line.watcher import Depth, Paused, Read, Receipt, Resumed, RunSummary, SetAside, Stored, Watcher, tell
-from micro.micrograph import Micrograph
-from micro.regions import Maker, Prediction, Progress
-
-if TYPE_CHECKING:
-    from micro.engine import Item, Quarantined
+from micro.micrograph import Item, Micrograph
+from micro.regions import Maker, Prediction, Progress, Quarantined
 
 log = logging.getLogger(__name__)
 
@@ -278,9 +275,6 @@ class Station:
                 results.close()  # ends the engine's threads now, not when the traceback of a Ctrl-C is forgotten
 
     def _items(self) -> Iterator[Item]:
-        # the engine's module loads torch, which only a caller with an engine has paid for
-        from micro.engine import Item
-
         while self._todo and not self._stop.is_set():
             hand = self._todo.popleft()
             self._judging.append(hand)
