@@ -11,6 +11,11 @@ from micro.errors import UnknownPixelSize, UnreadableImage
 
 PIXEL_TYPES = (np.uint8, np.uint16, np.float32)
 
+WAYS_TO_GIVE_PIXEL_SIZE = (
+    "Pass --pixel-size-um, pass the length of the scale bar as --scale-bar 222px=50um, or save the image with its "
+    "calibration (OME-TIFF, ImageJ, the microscope's own tags). In napari, set the scale of the layer."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Micrograph:
@@ -69,10 +74,7 @@ class Micrograph:
     def known_pixel_size_um(self) -> float:
         """Return the pixel size, or raise UnknownPixelSize with the three ways to give one."""
         if self.pixel_size_um is None:
-            raise UnknownPixelSize(
-                f"{self.name}: no pixel size in the file. Pass --pixel-size-um, set the scale of the napari layer, "
-                f"or save the image with its calibration (OME-TIFF, ImageJ)."
-            )
+            raise UnknownPixelSize(f"{self.name}: no pixel size in the file. {WAYS_TO_GIVE_PIXEL_SIZE}")
         return self.pixel_size_um
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import os
 import subprocess
@@ -252,6 +253,9 @@ def test_written_labels_keep_their_pixel_size(tmp_path, um):
     image = formats.read(tmp_path / "labels.tif")
     assert image.pixel_size_um == pytest.approx(um, rel=1e-9)
     assert image.pixel_size_source == "OME-XML"
+    found = formats.read_label_file(tmp_path / "labels.tif")
+    assert (found.size.um, found.size.source) == (pytest.approx(um, rel=1e-9), "OME-XML")
+    assert found.sha256 == hashlib.sha256((tmp_path / "labels.tif").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("um", [0.000123456, 0.1, 1 / 3, 1.0])

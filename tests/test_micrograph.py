@@ -46,5 +46,5 @@ def test_an_impossible_pixel_size_is_refused(size):
 def test_an_unknown_pixel_size_names_three_ways_to_give_one():
     with pytest.raises(UnknownPixelSize) as fault:
         Micrograph(np.zeros((4, 6), np.uint8), "steel.tif").known_pixel_size_um()
-    for way in ("steel.tif", "--pixel-size-um", "napari", "OME-TIFF"):
+    for way in ("steel.tif", "--pixel-size-um", "--scale-bar 222px=50um", "OME-TIFF", "napari"):
         assert way in str(fault.value)

@@ -8,7 +8,8 @@ import tifffile
 from zoo import GREY, RGB, pil, tiff
 
 from micro import formats
-from micro.formats.pixel_size import um_per
+from micro.errors import BadSetting
+from micro.formats.pixel_size import UNKNOWN, given, um_per
 
 
 def size(data):
@@ -35,6 +36,33 @@ def imagej(unit, per_unit, **options):
 def tagged(code, text, **options):
     """A TIFF with one private text tag, as SEM software writes it."""
     return tiff(GREY, extratags=[(code, 2, 0, text.encode("latin1"), True)], metadata=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "um", "source"),
+    [
+        ("222px=50um", 50 / 222, "scale bar, 222 px = 50 um"),
+        ("100 px = 0.2 mm", 2.0, "scale bar, 100 px = 0.2 mm"),
+        ("250px=500nm", 0.002, "scale bar, 250 px = 500 nm"),
+        ("120.5px=10\N{MICRO SIGN}m", 10 / 120.5, "scale bar, 120.5 px = 10 \N{MICRO SIGN}m"),
+    ],
+)
+def test_the_length_of_a_scale_bar_gives_the_pixel_size(text, um, source):
+    found = given(None, text)
+    assert (found.um, found.source) == (pytest.approx(um), source)
+
+
+def test_a_pixel_size_is_given_once_or_not_at_all():
+    assert given(None, None) == UNKNOWN
+    assert (given(0.5, None).um, given(0.5, None).source) == (0.5, "given by the user")
+    with pytest.raises(BadSetting, match="Pass one of them"):
+        given(0.5, "2px=1um")
+
+
+@pytest.mark.parametrize("text", ["", "50um", "222=50um", "222px=50", "0px=50um", "222px=0um", "2..2px=5um", "9px=5px"])
+def test_what_is_no_scale_bar_is_refused_with_an_example(text):
+    with pytest.raises(BadSetting, match="222px=50um"):
+        given(None, text)
 
 
 @pytest.mark.parametrize(

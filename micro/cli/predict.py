@@ -22,6 +22,7 @@ def predict(
     model: str | None = None,
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
     pixel_size_um: float | None = None,
+    scale_bar: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     review_below: float | None = None,
     recipe: Path | None = None,
@@ -52,6 +53,8 @@ def predict(
         Folder for the results; the same command goes on where an earlier one stopped.
     pixel_size_um
         Size of one pixel in micrometres; overrides what the files say.
+    scale_bar
+        The length of the scale bar in place of that, such as 222px=50um.
     settings
         key=value, a setting of the task; repeat for more. `micro models show NAME` lists them.
     review_below
@@ -82,13 +85,14 @@ def predict(
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON an image.
     """
     from micro import bundle
+    from micro.formats.pixel_size import given
     from micro.line import arrivals
     from micro.line.run import Place, run_steps
     from micro.line.sources import Search
     from micro.line.station import Manners
     from micro.report.run import at_the_end
 
-    asked = _recipe(recipe, model, pixel_size_um, settings, review_below)
+    asked = _recipe(recipe, model, given(pixel_size_um, scale_bar).um, settings, review_below)
     search = Search(sources)
     suffix = arrivals.marker_of(marker)
     found = () if watch else search.find()

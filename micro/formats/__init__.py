@@ -2,14 +2,18 @@
 
 from micro.formats.headers import MAX_PIXELS
 from micro.formats.image import IMAGE_SUFFIXES, decode, is_image_name, read, write_image
-from micro.formats.labels import read_labels, write_labels
+from micro.formats.labels import LabelFile, read_label_file, read_labels, write_labels
+from micro.formats.pixel_size import PixelSize
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "LabelFile",
+    "PixelSize",
     "decode",
     "is_image_name",
     "read",
+    "read_label_file",
     "read_labels",
     "write_image",
     "write_labels",

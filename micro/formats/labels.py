@@ -1,6 +1,8 @@
 """Label images: each pixel holds the number of its region, 0 is background."""
 
+import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from micro.errors import UnreadableImage
 from micro.formats import raster, tiff
 from micro.formats.headers import Header, damaged, header, kind_of
 from micro.formats.image import unknown_kind
+from micro.formats.pixel_size import UNKNOWN, PixelSize, of_print_resolution
 from micro.formats.storage import opened
 
 
@@ -24,8 +27,27 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
     tiff.write(path, labels, pixel_size_um)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """What a mask file holds.
+
+    labels: (Y, X) int32.
+    size: of a pixel, as the file's own tags say; unknown in most masks.
+    sha256: of the file's bytes.
+    """
+
+    labels: NDArray[np.int32]
+    size: PixelSize
+    sha256: str
+
+
 def read_labels(path: Path | str) -> NDArray[np.int32]:
-    """Return the labels (Y, X) int32 in a mask file: indices, or RGB colours read as red*65536 + green*256 + blue.
+    """Return the labels (Y, X) int32 in a mask file; see `read_label_file`."""
+    return read_label_file(path).labels
+
+
+def read_label_file(path: Path | str) -> LabelFile:
+    """Read a mask file: indices, or RGB colours read as red*65536 + green*256 + blue.
 
     A palette image gives its indices, not its colours; true pixels of a 1-bit image give 1; alpha is ignored.
 
@@ -39,21 +61,23 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
         raise unknown_kind(data[:32], path.name)
     if kind in ("JPEG", "GIF"):
         raise UnreadableImage(f"{path.name}: {kind} does not keep label values. Save the mask as PNG or TIFF.")
-    return _numbered(_stored_tiff(data, path.name) if kind == "TIFF" else _stored_raster(data, path.name), path.name)
+    stored, size = (_stored_tiff if kind == "TIFF" else _stored_raster)(data, path.name)
+    return LabelFile(_numbered(stored, path.name), size, hashlib.sha256(data).hexdigest())
 
 
-def _stored_tiff(data: bytes, name: str) -> NDArray[Any]:
+def _stored_tiff(data: bytes, name: str) -> tuple[NDArray[Any], PixelSize]:
     found = tiff.plane(io.BytesIO(data), name)
     inverted = found.stored.dtype == np.bool_ and found.photometric == tiff.MIN_IS_WHITE
-    return ~found.stored if inverted else found.stored
+    return ~found.stored if inverted else found.stored, found.size
 
 
-def _stored_raster(data: bytes, name: str) -> NDArray[Any]:
+def _stored_raster(data: bytes, name: str) -> tuple[NDArray[Any], PixelSize]:
     facts = header(data, name)
+    size = of_print_resolution(*facts.per_m, f"{facts.kind} resolution") if facts.per_m else UNKNOWN
     if facts.palette:
-        return _palette_indices(data, facts, name)
+        return _palette_indices(data, facts, name), size
     pixels: NDArray[Any] = raster.decoded(data, facts, name)
-    return pixels // np.uint8(255 // (2**facts.bits - 1)) if facts.bits < 8 else pixels
+    return pixels // np.uint8(255 // (2**facts.bits - 1)) if facts.bits < 8 else pixels, size
 
 
 def _palette_indices(data: bytes, facts: Header, name: str) -> NDArray[Any]:

@@ -6,10 +6,13 @@ would want to know why.
 """
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from micro.errors import BadSetting
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -96,6 +99,34 @@ def square(x_um: float, y_um: float, source: str) -> PixelSize:
     if abs(x_um - y_um) > SQUARE * max(x_um, y_um):
         return PixelSize(notes=(f"{source} states pixels of {x_um:g} x {y_um:g} um, which are not square; not used",))
     return PixelSize(x_um, source)
+
+
+def given(pixel_size_um: float | None, scale_bar: str | None) -> PixelSize:
+    """Return the pixel size that a user gave in one of two ways; unknown where in neither, BadSetting where in both."""
+    if scale_bar is None:
+        return UNKNOWN if pixel_size_um is None else PixelSize(pixel_size_um, "given by the user")
+    if pixel_size_um is not None:
+        raise BadSetting("--pixel-size-um and --scale-bar say the same thing. Pass one of them.")
+    return of_scale_bar(scale_bar)
+
+
+def of_scale_bar(text: str) -> PixelSize:
+    """Return the pixel size that the length of a scale bar gives, written as 222px=50um; raise BadSetting otherwise.
+
+    The length is in any unit that `um_per` knows.
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*px\s*=\s*([0-9.]+)\s*(\D+?)\s*", text)
+    factor = um_per(found[3]) if found else None
+    try:
+        um = float(found[2]) * factor / float(found[1]) if found and factor else 0.0
+    except (ValueError, ZeroDivisionError):
+        um = 0.0
+    if not um > 0:
+        raise BadSetting(
+            f"{text}: write the scale bar as its length in pixels and in the specimen, such as 222px=50um."
+        )
+    assert found
+    return PixelSize(um, f"scale bar, {found[1]} px = {found[2]} {found[3]}")
 
 
 def is_customary(dpi: float) -> bool:

@@ -13,6 +13,7 @@ from micro.grain_size.count import Count, FieldCount
 from micro.grain_size.distribution import Distribution, describe_diameters
 from micro.grain_size.section import Section, section_of
 from micro.grain_size.statistics import SpecimenSize, combine
+from micro.micrograph import WAYS_TO_GIVE_PIXEL_SIZE
 
 SPECK_PX = 20
 ALA_COARSER_G = 3.0
@@ -160,11 +161,7 @@ def assess(fields: Iterable[Field], name: str = "specimen") -> Assessment:
 def _known_pixel_size_um(field: Field) -> float:
     um = field.pixel_size_um
     if um is None:
-        raise UnknownPixelSize(
-            f"{field.name}: no pixel size, and so no grain size. There are three ways to give it: keep it in the file "
-            f"(a TIFF with the calibration of OME, ImageJ or the microscope), pass --pixel-size-um, or pass the length "
-            f"of the scale bar, such as --scale-bar 222px=50um. In napari, set the scale of the layer."
-        )
+        raise UnknownPixelSize(f"{field.name}: no pixel size, and so no grain size. {WAYS_TO_GIVE_PIXEL_SIZE}")
     if not (np.isfinite(um) and um > 0):
         raise UnknownPixelSize(f"{field.name}: a pixel size of {um} um is impossible.")
     return float(um)
