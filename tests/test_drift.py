@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_bundles import SMALL_CLASSIFIER, make_bundle
 
-from micro import cli, drift, formats
+from micro import bundle, cli, drift, formats
 from micro.errors import BrokenBundle
 from micro.micrograph import Micrograph
 from micro.regions import Maker, Prediction, Regions
@@ -161,6 +161,23 @@ def test_a_folder_without_a_readable_image_leaves_the_reference_as_it_is(tmp_pat
     (tmp_path / "bad" / "torn.png").write_bytes(b"")
     assert cli.run(["models", "reference", str(made.folder), str(tmp_path / "bad")]) == 2
     assert made.reference() == drift.reference([{"x": 1.0}], "a test")
+
+
+def test_training_leaves_the_reference_of_images_that_never_trained(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / "frames" / ("dark" if number % 2 else "light") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.random.default_rng(number).normal(60 + number, 10, (64, 64)).clip(0, 255)
+        assert cv2.imwrite(str(path), grey.astype(np.uint8))
+    command = ["train", str(tmp_path / "frames"), "--task", "defects", "--minutes", "0.001", "--out"]
+    for folds, measured, words in (("0", 4, "4 whole images"), ("2", 20, "in 2 folds")):
+        assert cli.run([*command, str(tmp_path / f"made-{folds}"), "--folds", folds]) == 0
+        made = bundle.load(tmp_path / f"made-{folds}")
+        kept = made.reference()
+        assert kept is not None
+        assert {known.count for known in kept.statistics.values()} == {measured}
+        assert words in kept.made_from
+        assert set(kept.statistics) > {"score", "brightness_mean"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from micro.drift import Reference, Shift, Statistics, answer_statistics, shifts, statistics
-from micro.line.watcher import Drift, Event, Read, Stored, Watcher, tell
+from micro.line.watcher import Drift, Event, Looked, Read, Stored, Watcher, tell
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class DriftAlarm:
         match event:
             case Read(image):
                 self._remember(statistics(image))
+            case Looked(seen):
+                self._remember(seen)
             case Stored(found):
                 self._remember(answer_statistics(found))
                 self._stored += 1

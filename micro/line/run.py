@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from micro.errors import RunRefused
-from micro.line import hold, schema, tables
+from micro.line import corrections, hold, schema, tables
 from micro.line.arrivals import Arrivals
 from micro.line.identity import Identity
 from micro.line.ledger import Ledger, wipe
@@ -90,6 +90,8 @@ def run_steps(
 
 def _opened(place: Place, out: Path, identity: Identity) -> Ledger:
     """Return the ledger of a run, after making room for it where that is wanted."""
+    if place.overwrite:
+        corrections.refuse_loss(out, place.store)
     try:
         if place.store is None:
             if place.overwrite:

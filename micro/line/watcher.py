@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from micro.drift import Shift
+from micro.drift import Shift, Statistics
 from micro.line.identity import Identity
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
@@ -74,6 +74,13 @@ class Read:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Looked:
+    """An image was read on another machine, and only what was measured on its pixels came over."""
+
+    statistics: Statistics
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """A result lies in the ledger, with all its regions and its label file."""
@@ -132,7 +139,7 @@ class Ended:
     summary: RunSummary
 
 
-Event = Started | Read | Stored | SetAside | Depth | Paused | Resumed | Drift | Ended
+Event = Started | Read | Looked | Stored | SetAside | Depth | Paused | Resumed | Drift | Ended
 Watcher = Callable[[Event], None]
 """Is called with each event, in the run's own thread but for `Read`; what it raises is logged and stops nothing."""
 
