@@ -68,6 +68,7 @@ class Engine:
         self.settings = _settings(self.task, bundle, self.recipe)
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
+        self.reference = bundle.reference()
         if self.device.type == "cpu":
             keep_pages()
         weights = bundle.weights()
