@@ -13,6 +13,9 @@ from micro.errors import UnreadableImage
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: one side of 32,768, five times the largest stitched scan we know of."""
 
+# A picture of something compresses 50 : 1 at most; what claims to be large and packs more is made to fill memory.
+LARGE_BYTES, MOST_PACKED = 2**28, 200
+
 
 @dataclass(frozen=True)
 class Header:
@@ -73,6 +76,15 @@ def check_size(width_px: int, height_px: int, name: str) -> None:
         raise UnreadableImage(
             f"{name}: the header announces {width_px:,} x {height_px:,} pixels, more than the {MAX_PIXELS:,} that are "
             f"read at once. If the image is real, cut it into parts."
+        )
+
+
+def check_packing(pixel_bytes: int, stored_bytes: int, name: str) -> None:
+    """Raise UnreadableImage for a file that unpacks to a large image out of next to nothing."""
+    if pixel_bytes > LARGE_BYTES and pixel_bytes > MOST_PACKED * stored_bytes:
+        raise UnreadableImage(
+            f"{name}: {stored_bytes:,} bytes would unpack to {pixel_bytes:,}, as no picture does. If the image is "
+            f"real, save it without compression."
         )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.formats.headers import Header, damaged, header, truncated
+from micro.formats.headers import Header, check_packing, damaged, header, truncated
 from micro.formats.pixel_size import UNKNOWN, of_print_resolution
 from micro.micrograph import Micrograph
 
@@ -11,6 +11,8 @@ from micro.micrograph import Micrograph
 def micrograph(data: bytes, name: str) -> Micrograph:
     """Return the image in the bytes of a file, upright as its EXIF orientation says."""
     facts = header(data, name)
+    values = facts.width_px * facts.height_px * (1 if facts.grey else 3)
+    check_packing(values * (2 if facts.bits > 8 else 1), len(data), name)
     size = of_print_resolution(*facts.per_m, f"{facts.kind} resolution") if facts.per_m else UNKNOWN
     notes = ("alpha channel dropped",) if facts.alpha else ()
     return Micrograph(decoded(data, facts, name), name, size.um, size.source, notes + size.notes)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro.errors import MicroError, UnreadableImage
-from micro.formats.headers import check_size, damaged, many_planes, truncated
+from micro.formats.headers import check_packing, check_size, damaged, many_planes, truncated
 from micro.formats.pixel_size import PixelSize, of_tiff
 from micro.formats.storage import replacing
 from micro.micrograph import Micrograph
@@ -63,13 +63,16 @@ class Plane:
 
 def micrograph(file: BinaryIO, name: str) -> Micrograph:
     """Return the image of a TIFF with its pixel size."""
-    found = plane(file, name)
+    found = plane(file, name, is_picture=True)
     pixels, notes = _interpreted(found, name)
     return Micrograph(pixels, name, found.size.um, found.size.source, found.notes + notes + found.size.notes)
 
 
-def plane(file: BinaryIO, name: str) -> Plane:
-    """Return the one plane of a TIFF; raise UnreadableImage if it has none, several, or a broken one."""
+def plane(file: BinaryIO, name: str, *, is_picture: bool = False) -> Plane:
+    """Return the one plane of a TIFF; raise UnreadableImage if it has none, several, or a broken one.
+
+    is_picture: refuse what packs more than pictures do; labels may.
+    """
     with _opened(file, name) as tif:
         _check_chain(tif, name)
         series, notes = _main_series(tif, name)
@@ -81,7 +84,9 @@ def plane(file: BinaryIO, name: str) -> Plane:
             what = COLOURS.get(photometric, "YCbCr")
             raise UnreadableImage(f"{name}: a TIFF in {what}. Save it as grey or RGB, best from the original.")
         order = _axis_order(series, name)
-        _check_segments(tif, series, name)
+        stored_bytes = _check_segments(tif, series, name)
+        if is_picture:
+            check_packing(math.prod(series.shape) * _bits(page) // 8, stored_bytes, name)
         stored = series.asarray().reshape([size for size in series.shape if size > 1] or [1])
         stored = stored.reshape([size for size, _ in order]).transpose(np.argsort([rank for _, rank in order]))
         colours = _colours(page, name) if photometric == PALETTE else None
@@ -192,8 +197,8 @@ def _check_tags(tif: "TiffFile", page: "TiffPage", name: str) -> None:
             raise damaged(name, f"TIFF tag {code} points to nowhere")
 
 
-def _check_segments(tif: "TiffFile", series: "TiffPageSeries", name: str) -> None:
-    """Raise UnreadableImage unless the file is long enough for what its tags announce."""
+def _check_segments(tif: "TiffFile", series: "TiffPageSeries", name: str) -> int:
+    """Return how many bytes hold the pixels; raise UnreadableImage if that is too few for what the tags announce."""
     page, stored_bytes = series.keyframe, 0
     pages = [one for one in series.pages if one is not None]
     for one in pages:
@@ -205,6 +210,7 @@ def _check_segments(tif: "TiffFile", series: "TiffPageSeries", name: str) -> Non
     compact = MOST_COMPACT.get(int(page.compression), 2**20)
     if values * _bits(page) // 8 > compact * stored_bytes:
         raise truncated(name)
+    return stored_bytes
 
 
 def _bits(page: "TiffPage") -> int:

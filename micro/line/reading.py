@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from micro import formats
 from micro.errors import MicroError, UnreadableImage
@@ -94,18 +94,18 @@ class Reader:
                 before = os.fstat(file.fileno())
                 look.stamp = _stamp(before)
                 look.is_whole = not 0 <= time.time() - before.st_mtime < self._settle_s
-                if before.st_size <= WHOLE_BYTES:
-                    data = file.read()
-                    _refuse_changed(look, before, os.fstat(file.fileno()))
-                    look.sha256 = hashlib.sha256(data).hexdigest()
-                    image = formats.decode(data, source.name)
-                else:
-                    look.sha256 = _digest(source)
-                    image = formats.read(source.address, source.name)
-                    _refuse_changed(look, before, os.fstat(file.fileno()))
+                try:
+                    image = _decoded(look, file, before.st_size)
+                finally:
+                    after = os.fstat(file.fileno())
+                    stood_still = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+                    look.is_whole &= stood_still
         except UnreadableImage:
             look.is_whole &= not source.root or Path(source.root).is_dir()
             raise
+        look.is_whole = stood_still
+        if not stood_still:
+            raise UnreadableImage(f"{source.name}: the file changed while it was read. Run again when it stands still.")
         return image
 
     def _remote(self, look: Look) -> Micrograph:
@@ -136,6 +136,15 @@ def _stamp(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}-{facts.st_ino}"
 
 
+def _decoded(look: Look, file: BinaryIO, size: int) -> Micrograph:
+    if size > WHOLE_BYTES:
+        look.sha256 = _digest(look.source)
+        return formats.read(look.source.address, look.source.name)
+    data = file.read()
+    look.sha256 = hashlib.sha256(data).hexdigest()
+    return formats.decode(data, look.source.name)
+
+
 def _digest(source: Source) -> str:
     with opened(Path(source.address), source.name) as file:
         digest = hashlib.sha256()
@@ -155,11 +164,3 @@ def _refuse_leaving(source: Source) -> None:
                 f"{source.name}: a link that leads out of the folder, which is not followed. Name its target as a "
                 f"source, or copy it."
             )
-
-
-def _refuse_changed(look: Look, before: os.stat_result, after: os.stat_result) -> None:
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        look.is_whole = False
-        raise UnreadableImage(
-            f"{look.source.name}: the file changed while it was read. Run again when it stands still."
-        )

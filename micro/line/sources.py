@@ -71,7 +71,7 @@ class _Sighting:
 
     def whole_name(self) -> str:
         """Return the whole path or address."""
-        return _shown(_ADDRESS.sub("", self.address))
+        return _shown(_ADDRESS.sub("", self.address).lstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -317,5 +317,5 @@ def _shown(path: str) -> str:
     Bytes that are not UTF-8 are written out; so are the steps that only an address can have: `.`, `..` and none.
     """
     words = os.fsencode(Path(path).as_posix() if os.sep != "/" else path).decode("utf-8", "backslashreplace")
-    steps = words.lstrip("/").split("/")
+    steps = words.split("/")
     return "/".join(step.replace(".", "%2E") or "%2F" if step in ("", ".", "..") else step for step in steps)
