@@ -47,6 +47,11 @@ def columns(labels: NDArray[np.int32], pixel_size_um: float | None = None) -> Co
     return table
 
 
+def adjoining_columns(labels: NDArray[np.int32], pixel_size_um: float | None = None) -> Columns:
+    """Measure regions that adjoin each other, as grains do: `columns`, and how many neighbours each has."""
+    return columns(labels, pixel_size_um) | {"neighbours": neighbours(labels)}
+
+
 def touches_frame(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Return for each region whether it has a pixel in the first or last row or column of labels (Y, X)."""
     touches = np.zeros(int(labels.max(initial=0)) + 1, bool)

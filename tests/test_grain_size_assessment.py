@@ -2,11 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from tessellations import duplex, shaken_lattice, voronoi
 
 from micro.errors import UnknownPixelSize
 from micro.grain_size import Field, assess, combine, grains_between, intercept, paint, planimetric, section_of
 from micro.grain_size.count import Count, FieldCount, Pattern
-from tests.tessellations import duplex, shaken_lattice, voronoi
 
 NO_MARKS = Pattern(np.zeros((0, 2)), np.zeros(0))
 

@@ -2,10 +2,10 @@ import time
 
 import numpy as np
 import pytest
+from tessellations import duplex, shaken_lattice, voronoi, with_lines
 
 from micro.errors import UnreadableImage
 from micro.grain_size import conversions, grains_between, intercept, planimetric, section_of, without_small
-from tests.tessellations import duplex, shaken_lattice, voronoi, with_lines
 
 
 def halves(height: int = 60, width: int = 80) -> np.ndarray:

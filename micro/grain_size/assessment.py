@@ -56,6 +56,20 @@ class FieldFacts:
     specks: int
 
 
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Everything that was counted on one field; small, where the labels are not.
+
+    counts: one a method.
+    area_um2, is_cut: (N,) each, of the grains; see Section.
+    """
+
+    facts: FieldFacts
+    counts: tuple[FieldCount, ...]
+    area_um2: NDArray[np.float64]
+    is_cut: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Outlier:
     """The largest grain beside the others (ASTM E930, ALA: as large as).
@@ -124,35 +138,38 @@ def assess(fields: Iterable[Field], name: str = "specimen") -> Assessment:
     Raises UnknownPixelSize when the pixel size of a field is not known, UnreadableImage when a field has no grain, and
     ValueError without a field.
     """
-    facts: list[FieldFacts] = []
-    counts: list[list[FieldCount]] = []
-    areas_um2: list[NDArray[np.float64]] = []
-    cuts: list[NDArray[np.bool_]] = []
-    for each in fields:
-        um = _known_pixel_size_um(each)
-        ready = section_of(each.labels)
-        facts.append(_facts(each, ready, um))
-        counts.append([FieldCount(each.name, count, um) for count in _counts(ready)])
-        areas_um2.append(np.asarray(ready.area_px * um**2, np.float64))
-        cuts.append(ready.is_cut)
-    if not facts:
+    return conclude([tally(each) for each in fields], name)
+
+
+def tally(field: Field) -> Tally:
+    """Count grains on one field by every method; raises what `assess` raises of a field."""
+    um = _known_pixel_size_um(field)
+    ready = section_of(field.labels)
+    counts = tuple(FieldCount(field.name, count, um) for count in _counts(ready))
+    return Tally(_facts(field, ready, um), counts, np.asarray(ready.area_px * um**2, np.float64), ready.is_cut)
+
+
+def conclude(tallies: Sequence[Tally], name: str = "specimen") -> Assessment:
+    """Combine what was counted on the fields of one specimen; ValueError without a field."""
+    if not tallies:
         raise ValueError("a specimen has at least one field")
-    by_method = {row[0].method.key: tuple(row) for row in zip(*counts, strict=True)}
+    by_method = {row[0].method.key: tuple(row) for row in zip(*(each.counts for each in tallies), strict=True)}
     sizes = {key: combine(row) for key, row in by_method.items() if _is_counted(row)}
     directions = {angle: sizes.pop(method.key) for angle, method in intercept.HEYN_AT.items() if method.key in sizes}
-    whole_um2 = np.concatenate([area[~cut] for area, cut in zip(areas_um2, cuts, strict=True)])
+    whole_um2 = np.concatenate([each.area_um2[~each.is_cut] for each in tallies])
     diameters_um = np.sort(np.sqrt(4 / np.pi * whole_um2))
+    by_count = sizes[planimetric.SALTIKOV.key]
     bare = Assessment(
         name=name,
-        fields=tuple(facts),
+        fields=tuple(each.facts for each in tallies),
         sizes=sizes,
         counts=by_method,
         directions=directions,
         anisotropy=directions[0].mean / directions[90].mean if {0, 90} <= directions.keys() else None,
         diameters_um=diameters_um,
         distribution=describe_diameters(diameters_um),
-        largest=_largest([each.name for each in facts], areas_um2, cuts, sizes[planimetric.SALTIKOV.key].g),
-        iso643_g=conversions.iso643_g_of_grains_per_mm2(sizes[planimetric.SALTIKOV.key].mean),
+        largest=_largest(tallies, by_count.g),
+        iso643_g=conversions.iso643_g_of_grains_per_mm2(by_count.mean),
         warnings=(),
     )
     return replace(bare, warnings=cautions.of(bare))
@@ -202,23 +219,21 @@ def _is_counted(row: Sequence[FieldCount]) -> bool:
     return all(each.counted.count > 0 and each.counted.extent_px > 0 for each in row)
 
 
-def _largest(
-    names: Sequence[str], areas_um2: Sequence[NDArray[np.float64]], cuts: Sequence[NDArray[np.bool_]], mean_g: float
-) -> Outlier:
+def _largest(tallies: Sequence[Tally], mean_g: float) -> Outlier:
     """Return the largest grain of all fields; see Outlier."""
-    at = int(np.argmax([area.max() for area in areas_um2]))
-    grain = int(areas_um2[at].argmax())
-    area_um2 = float(areas_um2[at][grain])
+    first = max(tallies, key=lambda each: float(each.area_um2.max()))
+    grain = int(first.area_um2.argmax())
+    area_um2 = float(first.area_um2[grain])
     g = conversions.g_of_mean_area_um2(area_um2)
-    pooled = np.concatenate(areas_um2)
+    pooled = np.concatenate([each.area_um2 for each in tallies])
     limit_um2 = conversions.mean_area_um2(mean_g - ALA_COARSER_G)
     share = float(pooled[pooled >= limit_um2].sum() / pooled.sum())
     return Outlier(
-        field=names[at],
+        field=first.facts.name,
         area_um2=area_um2,
         g=g,
         coarser_by_g=mean_g - g,
         area_share=share,
-        is_cut=bool(cuts[at][grain]),
+        is_cut=bool(first.is_cut[grain]),
         is_ala=0 < share <= ALA_AREA_SHARE,
     )

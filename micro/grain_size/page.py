@@ -16,7 +16,7 @@ def text(found: "Assessment") -> str:
     """Return the figures of a specimen as lines of text."""
     grains, whole = sum(field.grains for field in found.fields), sum(field.whole for field in found.fields)
     lines = [
-        f"{found.name}: {len(found.fields)} fields, {grains} grains, {whole} of them whole",
+        f"{found.name}: {_fields(len(found.fields))}, {grains} grains, {whole} of them whole",
         *_scales(found),
         f"Grain size number G ({STANDARDS})",
         f"  {'method':40} {'counted':>9} {'mean':>12} {'s':>9} {'95 % CI':>9} {'%RA':>6} {'G':>6}  95 % CI of G",
@@ -53,6 +53,10 @@ def record(found: "Assessment") -> dict[str, Any]:
         "largest_grain": asdict(found.largest),
         "warnings": list(found.warnings),
     }
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
 
 
 def _scales(found: "Assessment") -> list[str]:

@@ -195,8 +195,7 @@ def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
 
 def measure(regions: Regions, image: Micrograph) -> Columns:
     """Measure area, place, size and shape of each grain, and count the grains that it adjoins."""
-    table = measures.columns(regions.labels, image.pixel_size_um)
-    return table | {"neighbours": measures.neighbours(regions.labels)}
+    return measures.adjoining_columns(regions.labels, image.pixel_size_um)
 
 
 def _seeds(height: NDArray[np.uint8], settings: GrainSettings) -> NDArray[np.int32]:

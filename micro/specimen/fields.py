@@ -1,0 +1,145 @@
+"""Which label files are the fields of a specimen, and what is known of each."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from micro import formats
+from micro.errors import MicroError
+from micro.formats import PixelSize
+from micro.formats.pixel_size import UNKNOWN
+from micro.formats.storage import opened
+from micro.line import LABELS_NAME
+from micro.line.corrections import Correction, said_of
+from micro.line.sources import find
+from micro.specimen.edits import PLACE
+
+IMAGES, REGIONS = "images.parquet", "regions.parquet"
+
+
+Place = tuple[int, float, float]
+"""Area of a region in pixels, y and x of its middle."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One field: its label file, and what else is known of it.
+
+    name: of the field, which is the image's where there is one.
+    image, image_sha256: the micrograph; None where only the labels are known.
+    size: of a pixel, where something else than the label file says it.
+    maker: which bundle found the grains.
+    original: the label file as the bundle left it, where `labels` is a corrected one.
+    found: what the run stored of the original's regions, by number; None where there was no run.
+    corrections: who corrected it and when, in that order.
+    """
+
+    name: str
+    labels: Path
+    image: str | None = None
+    image_sha256: str | None = None
+    size: PixelSize = UNKNOWN
+    maker: str | None = None
+    original: Path | None = None
+    found: Mapping[int, Place] | None = None
+    corrections: tuple[Correction, ...] = ()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is what `micro predict --out` wrote."""
+    return (folder / IMAGES).is_file() and (folder / LABELS_NAME).is_dir()
+
+
+def of_command(sources: Sequence[str], images: Path | None = None, store: str | None = None) -> list[Labelled]:
+    """Return the fields that a command line names: those of one run's folder, or label files."""
+    runs = [Path(source) for source in sources if is_run(Path(source))]
+    if not runs:
+        return of_files(sources, images)
+    if len(sources) > 1 or images is not None:
+        raise MicroError(f"{runs[0]}: the folder of a run knows its images. Name it alone, without --image.")
+    return of_run(runs[0], store)
+
+
+def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
+    """Return the fields of each folder, by the folder's part of their names."""
+    groups: dict[str, list[Labelled]] = defaultdict(list)
+    for each in fields:
+        groups[each.name.rpartition("/")[0]].append(each)
+    return dict(groups)
+
+
+def of_files(sources: Sequence[str], images: Path | None = None) -> list[Labelled]:
+    """Return the label files that a command line names.
+
+    images: folder of the micrographs, each with the name of its label file up to the suffix.
+
+    Raises MicroError where a source names none, or a label file has no image in `images`, or two.
+    """
+    fields = find(sources)
+    if images is None:
+        return [Labelled(each.name, Path(each.address)) for each in fields]
+    beside: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(images.rglob("*")):
+        if path.is_file() and formats.is_image_name(path):
+            beside[path.stem].append(path)
+    return [_beside(each.name, Path(each.address), beside, images) for each in fields]
+
+
+def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folder: Path) -> Labelled:
+    found = images.get(labels.stem, ())
+    if len(found) != 1:
+        have = f"has {len(found)} images of that name" if found else "has no image of that name"
+        raise MicroError(f"{labels}: {folder} {have}; each label file belongs to one, such as {labels.stem}.tif.")
+    image = formats.read(found[0])
+    with opened(found[0], found[0].name) as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    return Labelled(name, labels, str(found[0]), digest, PixelSize(image.pixel_size_um, image.pixel_size_source))
+
+
+def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
+    """Return the images of a run in which regions were looked for, with the last correction of each.
+
+    folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
+
+    Raises MicroError where there is no such run, or no image of it has labels.
+    """
+    rows = [row for row in _rows(folder / IMAGES) if row["labels"]]
+    if not rows:
+        raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
+    stored: dict[tuple[str, str], dict[int, Place]] = defaultdict(dict)
+    for region in _rows(folder / REGIONS):
+        area_px, y, x = (region[name] for name in PLACE)
+        stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
+    said = [each for each in said_of(folder, store) if each.labels]
+    return [_of_row(folder, row, stored[row["image"], row["sha256"]], said) for row in rows]
+
+
+def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], said: Sequence[Correction]) -> Labelled:
+    said = [each for each in said if each.sha256 == row["sha256"]]
+    original = folder / row["labels"]
+    corrected = said[-1].labels if said else None
+    return Labelled(
+        name=row["image"],
+        labels=original if corrected is None else folder / corrected,
+        image=row["image"],
+        image_sha256=row["sha256"],
+        size=PixelSize(row["pixel_size_um"], row["pixel_size_source"]),
+        maker=f"{row['model']} {row['model_version']}, weights SHA-256 {row['weights_sha256']}",
+        original=None if corrected is None else original,
+        found=found,
+        corrections=tuple(said),
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as fault:
+        raise MicroError(f"{path}: no table of a run ({fault}). Name the --out of `micro predict`.") from fault
+    return rows

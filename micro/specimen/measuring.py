@@ -1,0 +1,182 @@
+"""Label files -> the table of their grains, the grain size of the specimen, and what was corrected."""
+
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from micro import formats, measure
+from micro.errors import MicroError, UnknownPixelSize, UnreadableImage
+from micro.formats import LabelFile, PixelSize
+from micro.formats.pixel_size import UNKNOWN
+from micro.formats.storage import replacing
+from micro.grain_size import Assessment, Field, Tally, conclude, grains_between, section_of, tally, without_small
+from micro.regions import Progress
+from micro.specimen.edits import Change, altered, compare
+from micro.specimen.fields import Labelled
+
+CLASS = "grain"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How label files are to be understood.
+
+    size: of a pixel, above what the files say.
+    boundary_value: pixels of this value are boundaries, and grains are what they part; None for numbered grains.
+    min_area_px: smaller grains are given to their neighbours.
+    """
+
+    size: PixelSize = UNKNOWN
+    boundary_value: int | None = None
+    min_area_px: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What came of the fields of a specimen.
+
+    assessment: None without a pixel size; `refusal` then says which field has none, and how to give it.
+    edits: by field, what people changed.
+    """
+
+    name: str
+    assessment: Assessment | None
+    refusal: str | None
+    edits: dict[str, Change] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return the page to print."""
+        page = [self.assessment.describe()] if self.assessment else [f"{self.name}: no grain size. {self.refusal}"]
+        return "\n".join([*page, *(f"Corrected: {name}: {change}" for name, change in self.edits.items())])
+
+
+def measure_steps(
+    fields: Sequence[Labelled], out: Path, name: str, reading: Reading, command: str = ""
+) -> Generator[Progress, None, Measured]:
+    """Measure the fields of one specimen and leave regions.csv, regions.parquet and specimen.json in `out`.
+
+    Yields once a field. Nothing is written until all fields are measured.
+
+    command: what was typed, for the record.
+
+    Raises MicroError where a field cannot be read or holds no grain: a specimen is all of its fields, or none.
+    """
+    tables: list[pa.Table] = []
+    tallies: list[Tally] = []
+    inputs: list[dict[str, Any]] = []
+    edits: dict[str, Change] = {}
+    refusal = None
+    for each in fields:
+        file = formats.read_label_file(each.labels)
+        change = _change(each, file.labels)
+        if change is not None:
+            edits[each.name] = change
+        size = _size(each, file, reading)
+        labels = _grains(each, file.labels, reading)
+        tables.append(_table(each, labels, size.um))
+        inputs.append(_input(each, file, change))
+        try:
+            tallies.append(tally(Field(labels, size.um, each.name, size.source)))
+        except UnknownPixelSize as fault:
+            refusal = refusal or str(fault)
+        yield Progress(len(inputs), len(fields), each.name)
+    found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits)
+    _write(out, tables, _record(found, inputs, command))
+    return found
+
+
+def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
+    """Return what people changed: against the original if it is still what was found, else in numbers only."""
+    if each.found is None:
+        return None
+    if each.original is None:
+        return altered(labels, each.found)
+    original = formats.read_labels(each.original)
+    if altered(original, each.found) is None:
+        return compare(original, labels)
+    return altered(labels, each.found)
+
+
+def _size(each: Labelled, file: LabelFile, reading: Reading) -> PixelSize:
+    known = (size for size in (reading.size, each.size, file.size) if size.um is not None)
+    return next(known, UNKNOWN)
+
+
+def _grains(each: Labelled, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
+    """Return the grains (Y, X) of a label file, numbered as in it."""
+    if reading.boundary_value is not None:
+        labels = grains_between(labels == reading.boundary_value)
+    elif labels.size and labels.max() > 0 and labels.max() == labels[labels > 0].min():
+        raise UnreadableImage(
+            f"{each.labels}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
+            f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
+        )
+    return without_small(labels, reading.min_area_px)
+
+
+def _table(each: Labelled, labels: NDArray[np.integer], pixel_size_um: float | None) -> pa.Table:
+    """Return one row a grain, with the columns of the table that a run writes."""
+    try:
+        ready = section_of(labels)
+    except UnreadableImage as fault:
+        raise UnreadableImage(f"{each.labels}: {fault}") from fault
+    columns = measure.adjoining_columns(ready.labels, pixel_size_um)
+    count = len(ready)
+    return pa.table(
+        {
+            "image": pa.array([each.name] * count, pa.string()),
+            "index": ready.numbers,
+            "class": pa.array([CLASS] * count, pa.string()),
+            "score": pa.nulls(count, pa.float64()),
+            **columns,
+            "sha256": pa.array([each.image_sha256] * count, pa.string()),
+        }
+    )
+
+
+def _input(each: Labelled, file: LabelFile, change: Change | None) -> dict[str, Any]:
+    return {
+        "field": each.name,
+        "labels": str(each.labels),
+        "labels_sha256": file.sha256,
+        "image": each.image,
+        "image_sha256": each.image_sha256,
+        "maker": each.maker,
+        "change": None if change is None else asdict(change),
+        "corrections": [{"author": said.author, "time": said.time, "labels": said.labels} for said in each.corrections],
+    }
+
+
+def _record(found: Measured, inputs: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+    size = found.assessment.record() if found.assessment else {"name": found.name, "refusal": found.refusal}
+    return {
+        **size,
+        "inputs": inputs,
+        "command": command,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "micro_version": version("micro"),
+    }
+
+
+def _write(out: Path, tables: Sequence[pa.Table], record: dict[str, Any]) -> None:
+    whole = pa.concat_tables(tables, promote_options="default")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / "regions.csv") as draft:
+            pa.csv.write_csv(whole, draft)
+        with replacing(out / "regions.parquet") as draft:
+            pa.parquet.write_table(whole, draft)
+        with replacing(out / "specimen.json") as draft:
+            draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as fault:
+        raise MicroError(f"{out}: results cannot be written there ({fault.strerror}). Give another --out.") from fault

@@ -1,0 +1,261 @@
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tifffile
+from tessellations import shaken_lattice, voronoi, with_lines
+from toy_line import Toy, drained, rows, steps
+
+from micro import cli, formats, tasks
+from micro.line.corrections import correct
+from micro.micrograph import Micrograph
+from micro.regions import Prediction, Regions
+from micro.specimen.edits import Change, altered, compare
+
+UM = 0.5
+
+
+class Grower(Toy):
+    """Finds the grains that an image is drawn with: its grey values are their numbers."""
+
+    def judge(self, image: Micrograph) -> Prediction:
+        labels = image.pixels[..., 0].astype(np.int32)
+        count = int(labels.max())
+        regions = Regions(labels, ("grain",) * count, np.ones(count, np.float32))
+        table = tasks.find("grains").measure(regions, image)
+        facts = (image.name, image.height_px, image.width_px, self.maker, image.pixel_size_um, image.pixel_size_source)
+        return Prediction(*facts, regions=regions, table=table)
+
+
+def drawn(seed: int, grains: int = 60) -> np.ndarray:
+    return voronoi(seed, grains, (160, 200)).labels
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run over two images of about 70 grains each."""
+    for name, seed in (("a", 1), ("b", 2)):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        image = Micrograph(drawn(seed).astype(np.uint8), pixel_size_um=UM, pixel_size_source="drawn")
+        formats.write_image(tmp_path / "images" / f"{name}.tif", image)
+    drained(steps(tmp_path / "images", tmp_path / "run", Grower()))
+    return tmp_path / "run"
+
+
+def measured(*arguments: object, out: Path) -> tuple[int, dict]:
+    code = cli.run(["measure", *map(str, arguments), "--out", str(out)])
+    return code, json.loads((out / "specimen.json").read_text(encoding="utf-8"))
+
+
+def g_of(record: dict) -> float:
+    return record["sizes"]["planimetric_saltikov"]["g"]
+
+
+def merged(labels: np.ndarray, one: int, other: int) -> np.ndarray:
+    return np.where(labels == other, one, labels).astype(np.int32)
+
+
+def whole(labels: np.ndarray) -> list[int]:
+    """Numbers of grains that touch no frame."""
+    frame = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return [int(number) for number in np.setdiff1d(labels, [0, *frame])]
+
+
+def neighbour(labels: np.ndarray, number: int) -> int:
+    grown = cv2.dilate((labels == number).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    around = labels[grown & (labels != number)]
+    return int(np.bincount(around).argmax())
+
+
+def test_an_untouched_run_is_measured_as_it_was_found(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    code, record = measured(run, out=tmp_path / "out")
+    assert code == 0
+    assert [each["change"] for each in record["inputs"]] == [None, None]
+    assert [field["pixel_size_um"] for field in record["fields"]] == pytest.approx([UM, UM])
+    assert "Corrected" not in capsys.readouterr().out
+    theirs, ours = rows(run / "regions.csv"), rows(tmp_path / "out" / "regions.csv")
+    assert list(ours[0]) == list(theirs[0])
+    for mine, other in zip(ours, theirs, strict=True):
+        assert {**mine, "score": ""} == {**other, "score": ""}
+
+
+def test_a_corrected_boundary_changes_g_at_once_and_is_on_the_record(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = measured(run, out=tmp_path / "before")[1]
+    labels = drawn(1)
+    inside = whole(labels)
+    formats.write_labels(tmp_path / "mine.tif", merged(labels, inside[0], neighbour(labels, inside[0])))
+    correct(run, tmp_path / "images" / "a.tif", "A. Smith", labels=tmp_path / "mine.tif")
+    code, after = measured(run, out=tmp_path / "after")
+    assert code == 0
+    assert g_of(after) < g_of(before)
+    change = next(each for each in after["inputs"] if each["field"] == "a.tif")
+    assert change["change"] == {
+        "before": len(np.unique(labels)),
+        "after": len(np.unique(labels)) - 1,
+        "added": 0,
+        "removed": 0,
+        "merged": 1,
+        "split": 0,
+        "reshaped": 0,
+    }
+    assert change["corrections"][0]["author"] == "A. Smith"
+    assert "Corrected: a.tif: " in capsys.readouterr().out
+    assert before["inputs"][0]["labels_sha256"] != change["labels_sha256"]
+
+
+def test_a_label_file_that_was_changed_where_it_lies_is_found_out(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    labels = drawn(2)
+    inside = whole(labels)
+    formats.write_labels(run / "labels" / "b.tif", merged(labels, inside[0], neighbour(labels, inside[0])), UM)
+    record = measured(run, out=tmp_path / "out")[1]
+    change = {each["field"]: each["change"] for each in record["inputs"]}
+    assert change["a.tif"] is None
+    assert (change["b.tif"]["before"] - change["b.tif"]["after"], change["b.tif"]["merged"]) == (1, None)
+    assert "what was found is not kept" in capsys.readouterr().out
+
+
+def test_a_run_is_measured_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.run(["measure", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "out")]) == 2
+    assert "Name it alone" in capsys.readouterr().err
+
+
+def test_each_kind_of_edit_is_counted_as_that_kind():
+    labels = drawn(3, 40)
+    one = whole(labels)[0]
+    other = neighbour(labels, one)
+    rows_, columns = np.nonzero(labels == one)
+    upper = (labels == one) & (np.arange(labels.shape[0])[:, None] < np.median(rows_))
+    split = np.where(upper, 999, labels).astype(np.int32)
+    erased = np.where(labels == one, 0, labels).astype(np.int32)
+    moved = labels.copy()
+    moved[rows_[0], columns[0]] = other
+    count = len(np.unique(labels))
+    assert compare(labels, merged(labels, one, other)) == Change(count, count - 1, 0, 0, 1, 0, 0)
+    assert compare(labels, split) == Change(count, count + 1, 0, 0, 0, 1, 0)
+    assert compare(split, labels) == Change(count + 1, count, 0, 0, 1, 0, 0)
+    assert compare(labels, erased) == Change(count, count - 1, 0, 1, 0, 0, 0)
+    assert compare(erased, labels) == Change(count - 1, count, 1, 0, 0, 0, 0)
+    reshaped = compare(labels, moved)
+    assert reshaped is not None
+    assert (reshaped.reshaped, reshaped.merged, reshaped.split) == (2, 0, 0)
+
+
+def test_new_numbers_for_the_same_grains_are_no_edit():
+    labels = drawn(4, 40)
+    numbers = np.random.default_rng(1).permutation(int(labels.max()) + 1) + 1
+    assert compare(labels, numbers[labels].astype(np.int32)) is None
+    assert altered(labels, {}) is not None
+
+
+def test_label_files_lie_in_any_form_and_keep_their_numbers(tmp_path: Path):
+    labels = drawn(5, 40) + 70000
+    colours = np.stack([labels >> 16 & 255, labels >> 8 & 255, labels & 255], axis=-1).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "colours.png"), colours[..., ::-1])
+    code, record = measured(tmp_path / "colours.png", "--scale-bar", "100px=50um", out=tmp_path / "out")
+    assert code == 0
+    assert record["fields"][0]["pixel_size_source"] == "scale bar, 100 px = 50 um"
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "regions.parquet")
+    assert table["index"].to_pylist() == np.unique(labels).tolist()
+    formats.write_labels(tmp_path / "same.tif", labels.astype(np.int32), UM)
+    again = measured(tmp_path / "same.tif", out=tmp_path / "again")[1]
+    assert again["fields"][0]["pixel_size_source"] == "OME-XML"
+    assert g_of(again) == pytest.approx(g_of(record))
+
+
+def test_without_a_pixel_size_the_table_is_in_pixels_and_there_is_no_g(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "steel.tif", drawn(6))
+    code, record = measured(tmp_path / "steel.tif", out=tmp_path / "out")
+    said = capsys.readouterr().err
+    assert code == 1
+    for way in ("steel.tif", "--pixel-size-um", "--scale-bar 222px=50um", "calibration"):
+        assert way in said
+        assert way in record["refusal"]
+    assert "sizes" not in record
+    head = (tmp_path / "out" / "regions.csv").read_text(encoding="utf-8").splitlines()[0].replace('"', "").split(",")
+    assert "area_px" in head
+    assert not [name for name in head if "um" in name.split("_")[-1]]
+
+
+def test_the_micrographs_beside_give_their_pixel_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    labels, images = tmp_path / "labels", tmp_path / "images"
+    labels.mkdir()
+    images.mkdir()
+    cv2.imwrite(str(labels / "a.png"), drawn(7).astype(np.uint8))
+    tifffile.imwrite(
+        images / "a.tif", drawn(7).astype(np.uint8), imagej=True, resolution=(4, 4), metadata={"unit": "um"}
+    )
+    code, record = measured(labels, "--image", images, out=tmp_path / "out")
+    assert code == 0
+    assert record["fields"][0]["pixel_size_um"] == pytest.approx(0.25)
+    assert len(record["inputs"][0]["image_sha256"]) == 64
+    (images / "a.tif").rename(images / "b.tif")
+    assert cli.run(["measure", str(labels), "--image", str(images), "--out", str(tmp_path / "out")]) == 2
+    assert "no image of that name" in capsys.readouterr().err
+
+
+def test_all_labels_are_one_specimen_or_each_folder_is(tmp_path: Path):
+    for folder, seed in (("bolt", 1), ("nut", 2)):
+        for number in (1, 2):
+            (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+            formats.write_labels(tmp_path / "in" / folder / f"{number}.tif", drawn(10 * seed + number), UM)
+    together = measured(tmp_path / "in", "--specimen", "all parts", out=tmp_path / "one")[1]
+    assert (together["name"], len(together["fields"])) == ("all parts", 4)
+    code = cli.run(["measure", str(tmp_path / "in"), "--specimen-by", "folder", "--out", str(tmp_path / "two")])
+    assert code == 0
+    parts = {each: json.loads((tmp_path / "two" / each / "specimen.json").read_text()) for each in ("bolt", "nut")}
+    assert [field["name"] for field in parts["nut"]["fields"]] == ["nut/1.tif", "nut/2.tif"]
+    assert parts["bolt"]["sizes"]["planimetric_saltikov"]["fields"] == 2
+
+
+def test_a_mask_of_boundaries_is_measured_when_it_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    labels = drawn(8)
+    mask = np.where(with_lines(labels, 3) == 0, 255, 0).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    arguments = [str(tmp_path / "mask.png"), "--pixel-size-um", "0.5"]
+    assert cli.run(["measure", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert "--boundary-value 255" in capsys.readouterr().err
+    code, record = measured(*arguments, "--boundary-value", "255", out=tmp_path / "out")
+    assert code == 0
+    formats.write_labels(tmp_path / "labels.tif", labels, 0.5)
+    assert g_of(record) == pytest.approx(g_of(measured(tmp_path / "labels.tif", out=tmp_path / "true")[1]), abs=0.1)
+
+
+def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
+    labels = drawn(9)
+    labels[80:83, 80:83] = 255
+    formats.write_labels(tmp_path / "a.tif", labels, UM)
+    kept = measured(tmp_path / "a.tif", out=tmp_path / "kept")[1]
+    given = measured(tmp_path / "a.tif", "--min-area-px", "20", out=tmp_path / "given")[1]
+    assert any("specks" in warning for warning in kept["warnings"])
+    assert not any("specks" in warning for warning in given["warnings"])
+
+
+def test_a_field_without_a_grain_refuses_the_specimen_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(1), UM)
+    formats.write_labels(tmp_path / "b.tif", np.zeros((40, 40), np.int32), UM)
+    assert cli.run(["measure", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "b.tif: There is no grain" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_twenty_million_pixels_are_a_table_and_a_grain_size_within_thirty_seconds(tmp_path: Path):
+    labels = shaken_lattice(1, 48, 76, 114)
+    formats.write_labels(tmp_path / "large.tif", labels, 0.3)
+    start = time.process_time()
+    code, record = measured(tmp_path / "large.tif", out=tmp_path / "out")
+    assert time.process_time() - start < 30
+    assert code == 0
+    assert record["fields"][0]["grains"] > 8000
