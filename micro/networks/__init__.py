@@ -60,7 +60,7 @@ def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32: it has AVX-512 BF16 or AMX, so far as known."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
