@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from micro.drift import Reference
 from micro.errors import MicroError
 from micro.line.arrivals import Arrivals, Listed
 from micro.line.run import Place, run_steps
@@ -29,6 +30,7 @@ class Toy:
 
     maker: Maker = field(default_factory=lambda: Maker("toy", "1.0.0", "0" * 64))
     device: str = "cpu"
+    reference: Reference | None = None
     classes: tuple[str, ...] = ()
     read: list[str] = field(default_factory=list)
     closed: bool = False
@@ -88,7 +90,7 @@ def steps(
     return run_steps(listed(folder), engine or Toy(), recipe, place, manners, **more)
 
 
-def listed(*sources: Path) -> Arrivals:
+def listed(*sources: Path | str) -> Arrivals:
     return Listed(find([str(source) for source in sources]), settle_s=0.0)
 
 
