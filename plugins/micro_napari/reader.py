@@ -31,7 +31,12 @@ def get_reader(path: str | list[str]) -> Reader | None:
 
 def read(path: str | list[str]) -> list[LayerData]:
     """Read each file as an image layer that knows its scale and where that is stated."""
-    return [to_layer(formats.read(one)) for one in _paths(path)]
+    layers = []
+    for one in _paths(path):
+        pixels, arguments, kind = to_layer(formats.read(one))
+        arguments["metadata"]["path"] = str(one.absolute())
+        layers.append((pixels, arguments, kind))
+    return layers
 
 
 def to_layer(image: Micrograph) -> LayerData:

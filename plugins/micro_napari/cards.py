@@ -1,0 +1,67 @@
+"""The installed bundles to choose from, each with what its card says."""
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem
+
+from micro import bundle
+from micro.card import Card
+from micro.errors import MicroError
+
+
+class CardList(QListWidget):
+    """One entry a bundle: what it finds, trained at which scale, on which channels, and how well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideNone)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setSpacing(3)
+        self.setStyleSheet("QListWidget::item { padding: 3px; }")
+        self.setMinimumHeight(210)
+        self._cards: dict[str, Card] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again at what is installed, and keep the choice."""
+        chosen = self.chosen()
+        self.clear()
+        self._cards = {}
+        for name in bundle.installed():
+            try:
+                card = bundle.load(name).card
+            except MicroError as fault:
+                broken = QListWidgetItem(f"{name}\n{fault}")
+                broken.setFlags(Qt.ItemFlag.NoItemFlags)
+                self.addItem(broken)
+                continue
+            entry = QListWidgetItem(words(card))
+            entry.setData(Qt.ItemDataRole.UserRole, name)
+            self._cards[name] = card
+            entry.setToolTip("\n".join((card.summary, *(f"- {limit}" for limit in card.limits))))
+            self.addItem(entry)
+        self.choose(chosen[0] if chosen else "")
+
+    def chosen(self) -> tuple[str, Card] | None:
+        """Return name and card of the chosen bundle."""
+        entry = self.currentItem()
+        name = None if entry is None else entry.data(Qt.ItemDataRole.UserRole)
+        return None if name is None else (name, self._cards[name])
+
+    def choose(self, name: str) -> None:
+        """Choose a bundle by its name, or the first one where there is none of it."""
+        names = [self.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.count())]
+        there = [each for each in names if each is not None]
+        if there:
+            self.setCurrentRow(names.index(name if name in there else there[0]))
+
+
+def words(card: Card) -> str:
+    """Return a card in a few lines."""
+    scale = f"{card.pixel_size_um:g} um a pixel" if card.pixel_size_um else "any scale like its training images"
+    lines = [f"{card.name} {card.version} ({card.task})", card.summary, f"Trained on {card.channels}, {scale}."]
+    if card.scores:
+        best = card.scores[0]
+        lines.append(f"{best.what} {best.value:.2f} ({best.low:.2f} to {best.high:.2f})")
+    return "\n".join(lines)
