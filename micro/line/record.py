@@ -3,6 +3,7 @@
 import json
 import platform
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,8 +28,11 @@ class Record:
         self._facts = {**_asked(identity), "device": device, "store": store}
         self._started = datetime.now(UTC)
 
-    def write(self, state: str, summary: RunSummary) -> None:
-        """Write how far the run is; raise OSError where that cannot be written."""
+    def write(self, state: str, summary: RunSummary, drift: Mapping[str, Any] | None) -> None:
+        """Write how far the run is; raise OSError where that cannot be written.
+
+        drift: what the alarm found; None where the bundle has no reference.
+        """
         counts = asdict(summary)
         del counts["failures"]
         times = {
@@ -37,6 +41,8 @@ class Record:
             "seconds": round(counts.pop("seconds"), 3),
         }
         facts = {"state": state, **self._facts, **times, "counts": counts}
+        if drift is not None:
+            facts["drift"] = drift
         draft = self._out / f".{uuid.uuid4().hex}.part"
         draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
         draft.replace(self._out / RECORD_NAME)

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 
 from micro.errors import RunRefused
 from micro.line import corrections, hold, schema, tables
+from micro.line.alarm import DriftAlarm
 from micro.line.arrivals import Arrivals
+from micro.line.cluster import Cluster, Crew, Job
 from micro.line.identity import Identity
 from micro.line.ledger import Ledger, wipe
 from micro.line.record import Record
@@ -39,7 +41,7 @@ class Place:
 
 def run_steps(
     arrivals: Arrivals,
-    engine: Judge,
+    engine: Judge | Cluster,
     recipe: Recipe,
     place: Place,
     manners: Manners = Manners(),  # noqa: B008 -- frozen
@@ -59,16 +61,18 @@ def run_steps(
     out = place.out.absolute()
     with hold.held(out) if place.store is None else nullcontext(), closing(_opened(place, out, identity)) as ledger:
         stop = stop or threading.Event()
-        station = Station(engine, ledger, out, manners, watchers=watchers, stop=stop)
+        alarm = None if engine.reference is None else DriftAlarm(engine.reference, watchers)
+        watchers = watchers if alarm is None else (alarm, *watchers)
+        station = _staff(engine, ledger, Job(identity, place.store or out, out, manners), watchers, stop)
         record = Record(out, identity, str(engine.device), ledger.name)
 
         def publish(state: str) -> None:
             tables.export(ledger.database, out)
-            record.write(state, station.summary())
+            record.write(state, station.summary(), None if alarm is None else alarm.facts())
 
         state = "stopped"
         try:
-            record.write("running", station.summary())
+            record.write("running", station.summary(), None)
             tell(watchers, Started(out, ledger.name, identity, str(engine.device), arrivals.total))
             yield from station.steps(arrivals)
             if stop.is_set():
@@ -86,6 +90,15 @@ def run_steps(
                     publish(state)
             tell(watchers, Ended(state, station.summary()))
         return station.summary()
+
+
+def _staff(
+    engine: Judge | Cluster, ledger: Ledger, job: Job, watchers: Sequence[Watcher], stop: threading.Event
+) -> Station | Crew:
+    """Return who does the work: a station in this process, or those of a cluster."""
+    if isinstance(engine, Cluster):
+        return Crew(engine, ledger, job, watchers=watchers, stop=stop)
+    return Station(engine, ledger, job.out, job.manners, watchers=watchers, stop=stop)
 
 
 def _opened(place: Place, out: Path, identity: Identity) -> Ledger:

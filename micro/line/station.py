@@ -16,15 +16,16 @@ from typing import Protocol, TypeVar
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from micro import formats
-from micro.errors import RunRefused
+from micro.drift import Reference
 from micro.line import labels as label_files
 from micro.line import schema
 from micro.line.arrivals import SETTLE_S, Arrival, Arrivals, Listed
 from micro.line.ledger import Claimed, Known, Ledger, Outcome, Result, Seen
+from micro.line.patience import Patience
 from micro.line.reading import Look, Reader
 from micro.line.schema import DONE, QUARANTINED, QUEUED, RUNNING
 from micro.line.sources import Source
-from micro.line.watcher import Depth, Paused, Read, Receipt, Resumed, RunSummary, SetAside, Stored, Watcher, tell
+from micro.line.watcher import Depth, Read, Receipt, RunSummary, SetAside, Stored, Watcher, tell
 from micro.micrograph import Item, Micrograph
 from micro.regions import Maker, Prediction, Progress, Quarantined
 
@@ -40,8 +41,6 @@ GROUP = 64
 # Images that are claimed ahead: what the engine does in this time, so that workers share a ledger fairly.
 AHEAD_S = 2.0
 LEAST_AHEAD, MOST_AHEAD = 8, 512
-# How often it is tried again to store results where that failed.
-RETRY_S = 1.0
 
 
 class Judge(Protocol):
@@ -54,6 +53,10 @@ class Judge(Protocol):
     @property
     def device(self) -> object:
         """What they run on; its text is recorded."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """What its bundle's images looked like, for the alarm on drift."""
 
     def stream(self, items: Iterable[Item]) -> Iterator[Prediction | Quarantined]:
         """Yield one result an item, in their order; take no more items than are in work."""
@@ -125,6 +128,9 @@ class Station:
         self._watchers = watchers
         self._stop = stop or threading.Event()
         self._reader = Reader(manners.settle_s)
+        self._patience = Patience(
+            out, manners.give_up_after_s, watchers, self._stop, ledger.reconnect, progress=self._progress
+        )
         self._arrivals: Arrivals = Listed(())
         self._began = time.monotonic()
         self._counts: Counter[str] = Counter()
@@ -148,6 +154,10 @@ class Station:
             seconds=time.monotonic() - self._began,
             failures=dict(self._failures),
         )
+
+    def patiently(self, action: Callable[[], T]) -> Generator[Progress, None, T]:
+        """Return what an action returns, as soon as the disk and the database let it; see `Patience.tries`."""
+        return self._patience.tries(action)
 
     def steps(self, arrivals: Arrivals) -> Generator[Progress, None, None]:
         """Work until nothing comes any more or `stop` is set, yielding after each image.
@@ -384,40 +394,6 @@ class Station:
         self._todo.clear()
         self._judging.clear()
         self._judged = []
-
-    # --- while results cannot be stored -------------------------------------------------------------------------------
-
-    def patiently(self, action: Callable[[], T]) -> Generator[Progress, None, T]:
-        """Return what an action returns; where the disk or the database refuses it, wait until it does not.
-
-        Raises RunRefused when that lasts longer than the manners allow, or `stop` is set.
-        """
-        began: float | None = None
-        while True:
-            try:
-                answer = action()
-            except (OSError, SQLAlchemyError) as fault:
-                if not schema.is_passing(fault):
-                    raise
-                now = time.monotonic()
-                why = f"{self._out}: results cannot be stored ({schema.reason(fault)})"
-                if began is None:
-                    began = now
-                    log.warning("%s. Waiting until they can; nothing is lost.", why)
-                    tell(self._watchers, Paused(why))
-                if now - began >= self._manners.give_up_after_s or self._stop.is_set():
-                    raise RunRefused(
-                        f"{why}. Nothing that was stored is lost: make room, give access or start the database, then "
-                        f"run the same command again to go on."
-                    ) from fault
-                yield self._progress(f"waiting: {why}")
-                self._ledger.reconnect()
-                self._stop.wait(RETRY_S)
-            else:
-                if began is not None:
-                    log.warning("%s: results can be stored again.", self._out)
-                    tell(self._watchers, Resumed(time.monotonic() - began))
-                return answer
 
     # --- how far it is ------------------------------------------------------------------------------------------------
 
