@@ -1,7 +1,7 @@
 """`micro predict`: images in, results out."""
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, stopping
 from micro.cli.screen import Shown, err, out, watched
 
 if TYPE_CHECKING:
+    from micro.line.watcher import Watcher
     from micro.recipe import Recipe, Setting
 
 MOST_FAILURES_SHOWN = 20
@@ -33,9 +34,14 @@ def predict(
     settle: float = 0.5,
     marker: str | None = None,
     poll: float | None = None,
-    store: str | None = None,
+    store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
     retry_quarantined: bool = False,
     give_up_after: float = 600,
+    log: Path | None = None,
+    metrics: str | None = None,
+    shard: str | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
     progress: Shown = "auto",
 ) -> int:
     """Find, measure and judge what images show, and write labels, tables, a run record and a report.
@@ -81,28 +87,49 @@ def predict(
         Judge again what failed before; otherwise only if the file has changed since.
     give_up_after
         Seconds to wait for a full disk or a lost database before the run stops.
+    log
+        File for one line of JSON an image; full files are put away beside it, and the oldest goes.
+    metrics
+        PORT or HOST:PORT at which Prometheus finds the run's counters; this machine alone if no host is given.
+    shard
+        I/N: only the share of the I-th of N jobs, each with an --out of its own or all with one --store.
+    cluster
+        Work on a Ray cluster: its address, or auto for the one that runs on this machine, or else a new one there.
+    workers
+        Engines on the cluster; one a GPU, or one a machine without, if not given.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON an image.
     """
     from micro import bundle
+    from micro.errors import BadSetting
     from micro.formats.pixel_size import given
     from micro.line import arrivals
+    from micro.line.cluster import Cluster
     from micro.line.run import Place, run_steps
+    from micro.line.shard import shard as share
     from micro.line.sources import Search
-    from micro.line.station import Manners
+    from micro.line.station import Judge, Manners
     from micro.report.run import at_the_end
 
     asked = _recipe(recipe, model, given(pixel_size_um, scale_bar).um, settings, review_below)
     search = Search(sources)
     suffix = arrivals.marker_of(marker)
-    found = () if watch else search.find()
-    from micro.engine import Engine  # after the sources are known to exist: torch takes seconds
+    if watch and (shard or cluster):
+        raise BadSetting("--watch takes no --shard and no --cluster: start several runs with one --store instead.")
+    found = [] if watch else search.find()
+    found = share(found, shard) if shard else found
+    chosen = bundle.load(asked.model)
+    engine: Judge | Cluster
+    if cluster:
+        engine = Cluster.of(chosen, asked, device, cluster, workers)
+    else:
+        from micro.engine import Engine  # after the sources are known to exist: torch takes seconds
 
-    engine = Engine(bundle.load(asked.model), asked, device)
+        engine = Engine(chosen, asked, device)
     manners = Manners(retry_quarantined, give_up_after, settle)
     coming = arrivals.Watched(search, settle, marker=suffix, poll_s=poll) if watch else arrivals.Listed(found, settle)
-    with closing(coming), stopping() as stop:
-        watchers = [at_the_end(out_dir, store)]
+    with ExitStack() as ending, closing(coming), stopping() as stop:
+        watchers = [*_watchers(log, metrics, ending), at_the_end(out_dir, store)]
         place = Place(out_dir, store, overwrite)
         steps = run_steps(coming, engine, asked, place, manners, watchers=watchers, stop=stop)
         summary = watched(steps, "images", progress)
@@ -118,6 +145,19 @@ def predict(
     if summary.quarantined:
         return SOME_FAILED
     return NOT_GOOD if fail_on_ng and summary.ng else DONE
+
+
+def _watchers(log: Path | None, metrics: str | None, ending: ExitStack) -> "list[Watcher]":
+    """Return who listens to the run; ending: closes what they need open."""
+    from micro.line.journal import Journal
+    from micro.line.metrics import Metrics, served
+
+    watchers: list[Watcher] = [] if log is None else [Journal(log)]
+    if metrics is not None:
+        counters = Metrics()
+        ending.enter_context(served(counters, metrics))
+        watchers.append(counters)
+    return watchers
 
 
 def _recipe(

@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from micro import bundle as bundles
+from micro.bundle import Bundle
 from micro.drift import Reference, statistics
 from micro.errors import MicroError, RunRefused
 from micro.line.arrivals import Arrivals, Listed
@@ -55,6 +58,21 @@ class Cluster:
     workers: int | None = None
     takes_cards: bool = True
 
+    @classmethod
+    def of(cls, chosen: Bundle, recipe: Recipe, device: str, address: str, workers: int | None) -> Self:
+        """Return the cluster whose workers answer with a bundle; device: what each runs on, as for an Engine."""
+        card = chosen.card
+        is_installed = bundles.installed().get(recipe.model) == chosen.folder
+        model = recipe.model if is_installed else str(chosen.folder.absolute())
+        return cls(
+            address=address,
+            open_engine=partial(engine_of, model, recipe, device),
+            maker=Maker(card.name, card.version, card.weights_sha256),
+            reference=chosen.reference(),
+            workers=workers,
+            takes_cards=device != "cpu",
+        )
+
     @property
     def device(self) -> str:
         """What the record of a run says of it."""
@@ -78,11 +96,10 @@ def engine_of(model: str, recipe: Recipe, device: str, threads: int) -> Judge:
     """Return the engine of a worker; model: name of an installed bundle, or its folder."""
     import torch
 
-    from micro import bundle
     from micro.engine import Engine
 
     torch.set_num_threads(threads)  # Ray leaves a worker one, whatever there is
-    return Engine(bundle.load(model), recipe, device)
+    return Engine(bundles.load(model), recipe, device)
 
 
 class Crew:
