@@ -1,7 +1,7 @@
 """A bundle put to the test by the engine that users run: against annotated images, and against its own sample."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,9 +146,9 @@ def joined(trials: Sequence[Trial]) -> Trial:
     )
 
 
-def statistics(engine: Engine, images: Iterable[Micrograph]) -> list[drift.Statistics]:
-    """Return what a line watches of each image and of the bundle's answer to it."""
-    return [drift.statistics(image) | drift.answer_statistics(engine.predict(image)) for image in images]
+def statistics(engine: Engine, image: Micrograph) -> drift.Statistics:
+    """Return what a line watches of an image and of the bundle's answer to it."""
+    return drift.statistics(image) | drift.answer_statistics(engine.predict(image))
 
 
 def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:

@@ -152,6 +152,11 @@ def test_a_bundle_carries_the_reference_that_the_command_made_of_a_folder(tmp_pa
     }
     assert kept.statistics["width_px"].values == (50, 50, 50)
     assert "3 images" in kept.made_from
+    assert cli.run(["models", "reference", str(made.folder), str(tmp_path / "good"), "--learned-from"]) == 0
+    seen = made.reference()
+    assert seen is not None
+    assert seen.statistics == {name: known for name, known in kept.statistics.items() if name != "score"}
+    assert "that trained it" in seen.made_from
 
 
 def test_a_folder_without_a_readable_image_leaves_the_reference_as_it_is(tmp_path: Path) -> None:

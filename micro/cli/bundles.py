@@ -1,12 +1,19 @@
 """`micro check`, `micro models` and `micro doctor`: what is installed, and whether it works."""
 
 import json
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from micro.cli.app import DONE, SOME_FAILED, app
 from micro.cli.screen import err, out
 from micro.errors import MicroError
+
+if TYPE_CHECKING:
+    from micro.drift import Statistics
+    from micro.micrograph import Micrograph
 
 models = App(name="models", help="List bundles, or show one.")
 app.command(models)
@@ -77,7 +84,7 @@ def models_show(name: str) -> int:
 
 
 @models.command(name="reference")
-def models_reference(name: str, *sources: str, device: str = "auto") -> int:
+def models_reference(name: str, *sources: str, learned_from: bool = False, device: str = "auto") -> int:
     """Store what normal images look like to a bundle, for the drift alarm of a line; an earlier reference goes.
 
     Training leaves one in every bundle. Give a line's own good images to a bundle that was trained elsewhere.
@@ -88,26 +95,34 @@ def models_reference(name: str, *sources: str, device: str = "auto") -> int:
         Name of an installed bundle, or the folder of one; the reference is written into that folder.
     sources
         Images, folders (with all below them), globs, or text lists of images; a few hundred serve best.
+    learned_from
+        The bundle learned from these images: its scores on them are surer than on any others, and are left out.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
-    from micro import bundle, drift, trial
-    from micro.engine import Engine
+    from micro import bundle, drift
     from micro.line.reading import Look, Reader
     from micro.line.sources import find
 
     chosen = bundle.load(name)
-    engine = Engine(chosen, device=device)
+    found = find(sources)
+    look: Callable[[Micrograph], Statistics] = drift.statistics
+    if not learned_from:
+        from micro import trial
+        from micro.engine import Engine
+
+        look = partial(trial.statistics, Engine(chosen, device=device))
     reader = Reader(0)
     rows = []
-    for source in find(sources):
+    for source in found:
         try:
-            rows += trial.statistics(engine, [reader.read(Look(source))])
+            rows.append(look(reader.read(Look(source))))
         except MicroError as fault:
             err.print(f"left out: {fault}")
     if not rows:
         raise MicroError(f"{', '.join(sources)}: no image could be read, and {name} keeps the reference that it has.")
-    chosen.keep_reference(drift.reference(rows, f"{len(rows)} images of {', '.join(sources)}"))
+    made_from = f"{len(rows)} images of {', '.join(sources)}"
+    chosen.keep_reference(drift.reference(rows, f"{made_from}, that trained it" if learned_from else made_from))
     out.print(f"{name}: {len(rows)} images are its reference now ({chosen.folder / bundle.REFERENCE}).")
     return DONE
 

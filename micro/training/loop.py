@@ -86,12 +86,12 @@ def train_steps(
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
     if test:
-        tried = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
-        score = trial.run(Engine(tried), test)
-        looks = trial.statistics(Engine(tried), (item.image for item in test))
+        engine = Engine(bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state)))
+        score = trial.run(engine, test)
+        looks = [trial.statistics(engine, item.image) for item in test]
         figures, page = score.measured(plan.describe_held_out()), score.describe()
         if making.measure is not None:
-            elsewhere = trial.run(Engine(tried), making.measure.images)
+            elsewhere = trial.run(engine, making.measure.images)
             on = f"{making.measure.root.resolve().name}, {len(making.measure.images)} images that nothing trained on"
             figures, page = elsewhere.measured(on) + figures, f"{on}\n{elsewhere.describe()}\n\n{page}"
     made = bundles.save(out, card_of(plan, folder, making, figures), _named(plan, state))
@@ -122,7 +122,7 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
         state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
-        looks += trial.statistics(engine, (item.image for item in test))
+        looks += [trial.statistics(engine, item.image) for item in test]
         if folder.annotation == "frames":
             again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
             rough.append(trial.run(engine, again))
