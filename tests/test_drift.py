@@ -213,3 +213,16 @@ def test_halves_of_one_steel_mill_do_not_drift_and_ball_screws_that_soil_do(data
     assert "brightness_mean" in drifted(screws[:100], screws[250:350])
     assert {"brightness_mean", "contrast_std"} <= drifted(screws[:100], screws[350:450])
     assert "width_px" in drifted(strips, screws[:100])
+
+
+@pytest.mark.data
+def test_the_shipped_reference_of_steel_knows_its_own_frames_from_ball_screws(data: Path) -> None:
+    shipped = bundle.load("sheet-steel").reference()
+    assert shipped is not None
+    assert "score" not in shipped.statistics, "these images trained it"
+    paths = sorted((data / "defects/xsdd/images").rglob("*.*"))
+    own = [formats.read(paths[index]) for index in np.random.default_rng(8).permutation(len(paths))[:100]]
+    others = [formats.read(path) for path in sorted((data / "defects/bsdata/images").glob("*.jpg"))[:60]]
+    for images, is_drift in ((own, False), (others, True)):
+        found = drift.shifts(shipped, columns([drift.statistics(image) for image in images]))
+        assert any(shift.is_drift for shift in found) == is_drift
