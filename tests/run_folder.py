@@ -36,6 +36,16 @@ RECORD: dict[str, Any] = {
 }
 
 
+START = {
+    "fingerprint": "f" * 64,
+    "recipe": RECORD["recipe"],
+    "model": "toy",
+    "model_version": "1.0.0",
+    "weights_sha256": "0" * 64,
+    "micro_version": "0.1.0",
+}
+
+
 class Read(HTMLParser):
     """What a browser makes of a page: elements with their attributes, and texts."""
 
@@ -71,6 +81,7 @@ class Run:
             place.mkdir(parents=True)
         self.rows: list[dict[str, Any]] = []
         self.regions: list[dict[str, Any]] = []
+        self.started: dict[str, Any] | None = None
 
     def add(self, name: str, verdict: str | None = "OK", pixels: NDArray[np.uint8] | None = None, **facts: Any) -> None:
         """Note an image, and draw it."""
@@ -86,6 +97,16 @@ class Run:
         engine = schema.connect(self.folder, writes=True)
         with engine.begin() as connection:
             schema.create(connection)
+            if self.started is not None:
+                place = {
+                    "host": "h",
+                    "place": "p",
+                    "pid": 1,
+                    "out": "o",
+                    "started": RECORD["started"],
+                    "alive_until": 0,
+                }
+                connection.execute(schema.runs.insert().values(**place, **START | self.started))
             for row in self.rows:
                 connection.execute(schema.images.insert().values(**row))
             for region in self.regions:

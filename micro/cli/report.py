@@ -13,38 +13,35 @@ from micro.cli.screen import out
 def report(
     folder: Path,
     *,
-    specimen: str | None = None,
     operator: str = "",
     out_file: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
 ) -> int:
-    """Write what a run came to as one HTML page that opens anywhere.
+    """Write what a run or a specimen came to as one HTML page that opens anywhere.
 
     Parameters
     ----------
     folder
-        Folder of the run, its --out; the run may still be under way.
-    specimen
-        Name of the specimen whose fields the images are: the page is then that of its grain size, with a place to
-        sign, and the record that reproduces the figures lies beside it as .json.
+        Folder of a run, the --out of `micro predict`, which may still be under way; or of a specimen, the --out of
+        `micro measure`, whose page has a place to sign.
     operator
         Who measured the specimen.
     out_file
-        File of the page; report.html in the folder if not given, or specimen.html.
+        File of the page; report.html in the folder if not given.
     store
-        Address of the ledger, where it is no file in the run's folder.
+        Address of the run's ledger, where it is no file in its folder.
     """
+    from micro import specimen
     from micro.line import REPORT_NAME
 
-    if specimen is None:
-        from micro.report.run import write_run
-
-        file = out_file or folder / REPORT_NAME
-        write_run(folder, file, store)
-    else:
+    file = out_file or folder / REPORT_NAME
+    if (folder / specimen.RECORD_NAME).exists():
         from micro.report.specimen import write_specimen
 
-        file = out_file or folder / "specimen.html"
-        write_specimen(folder, specimen, file, operator=operator, store=store)
+        write_specimen(folder, file, operator)
+    else:
+        from micro.report.run import write_run
+
+        write_run(folder, file, store)
     out.print(f"Report: {file}")
     return DONE

@@ -13,7 +13,7 @@ from micro import formats
 from micro.errors import BadSetting, RunRefused, UnreadableImage
 from micro.folder import Annotated, annotated, is_lossless
 from micro.formats.storage import replacing
-from micro.line import LEDGER_NAME, schema
+from micro.line import schema
 
 FOLDER = "corrections"
 """Where a run's folder keeps the corrected images and masks: cameras delete theirs."""
@@ -75,7 +75,7 @@ def correct(
         raise RunRefused(f"{image}: no such file. Name the image's file, or a copy of it; it is found by its content.")
     data = image.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    engine = _open(run, store, writes=True)
+    engine = schema.ledger_of(run, store, writes=True)
     try:
         row = _judged(engine, digest, image)
         _check(row, class_name, labels)
@@ -111,7 +111,7 @@ def correct(
 
 def said_of(run: Path, store: str | None = None) -> list[Correction]:
     """Return all corrections of a run in the order in which they were made."""
-    engine = _open(run, store, writes=False)
+    engine = schema.ledger_of(run, store)
     try:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table(corrections.name):
@@ -158,12 +158,6 @@ def _annotated(run: Path, said: Correction) -> Annotated:
     except (OSError, UnreadableImage) as fault:
         raise RunRefused(f"{said.image}: what {said.author} said of it cannot be read. {fault}") from fault
     return annotated(image, labels, said.class_name, is_lossless(Path(said.copy)))
-
-
-def _open(run: Path, store: str | None, *, writes: bool) -> sa.Engine:
-    if store is None and not (run / LEDGER_NAME).is_file():
-        raise RunRefused(f"{run}: no ledger lies there. Name the --out of a run, and its --store if it had one.")
-    return schema.connect(run if store is None else store, writes=writes)
 
 
 def _judged(engine: sa.Engine, digest: str, image: Path) -> Mapping[Any, Any]:

@@ -135,6 +135,18 @@ def connect(store: Path | str, *, writes: bool = False) -> sa.Engine:
         raise RunRefused(f"{url.render_as_string()}: its driver is missing. pip install 'micro[postgres]'") from fault
 
 
+def ledger_of(folder: Path, store: str | None, *, writes: bool = False) -> sa.Engine:
+    """Return the way to the ledger of a run: the file in its folder, or else the database at the address `store`.
+
+    Raises RunRefused where the folder holds none and no address is given.
+    """
+    if (folder / LEDGER_NAME).is_file():
+        return connect(folder, writes=writes)
+    if store is None:
+        raise RunRefused(f"{folder}: no ledger lies there. Name the --out of a run, and its --store if it had one.")
+    return connect(store, writes=writes)
+
+
 def create(connection: sa.Connection) -> None:
     """Make the tables that are not there yet; several processes may do so at the same moment."""
     if connection.dialect.name == "postgresql":

@@ -1,5 +1,6 @@
 """The page of a run: what to look at first, how many of what, and who answered."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from micro.line import RECORD_NAME, REPORT_NAME, schema
 from micro.line.reading import Look, Reader
 from micro.line.sources import Source
 from micro.line.watcher import Ended, Event, Watcher
-from micro.report import account, charts, page, pictures, records
+from micro.report import account, charts, page, pictures
 from micro.report.account import CELLS, FOUND, VERDICTS, Account, Row
 
 # A page of a hundred thousand images stays a page that a browser opens at once: so many pictures are in it, so many
@@ -81,8 +82,8 @@ def write_run(folder: Path, file: Path, store: str | None = None) -> None:
 
     Raises MicroError when the folder holds no run, or the page cannot be written.
     """
-    record = records.read(folder)
-    engine = records.ledger(folder, store)
+    record = _record(folder)
+    engine = schema.ledger_of(folder, store)
     try:
         with engine.connect() as connection:
             page.write(file, "run.html", _facts(connection, record, folder, file))
@@ -124,6 +125,16 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "bar": charts.bar,
         "tables": _tables(folder, file),
     }
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise MicroError(f"{folder}: holds no run that can be reported ({fault}). Name the --out of a run.") from fault
+    if not isinstance(record, dict) or "recipe" not in record:
+        raise MicroError(f"{folder / RECORD_NAME}: is not the record of a run. Name the --out of a run.")
+    return record
 
 
 def _groups(connection: sa.Connection, found: Account, folder: Path, file: Path) -> Iterator[Group]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
+import sqlalchemy as sa
 
 from micro import formats
 from micro.errors import MicroError
 from micro.formats import PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import opened
-from micro.line import LABELS_NAME
+from micro.line import LABELS_NAME, schema
 from micro.line.corrections import Correction, said_of
 from micro.line.sources import find
 from micro.specimen.edits import PLACE
@@ -33,8 +34,9 @@ class Labelled:
 
     name: of the field, which is the image's where there is one.
     image, image_sha256: the micrograph; None where only the labels are known.
+    address: where its bytes lie, a path or a URL; None where nobody knows.
     size: of a pixel, where something else than the label file says it.
-    maker: which bundle found the grains.
+    maker: which bundle found the grains, and with which settings.
     original: the label file as the bundle left it, where `labels` is a corrected one.
     found: what the run stored of the original's regions, by number; None where there was no run.
     corrections: who corrected it and when, in that order.
@@ -44,6 +46,7 @@ class Labelled:
     labels: Path
     image: str | None = None
     image_sha256: str | None = None
+    address: str | None = None
     size: PixelSize = UNKNOWN
     maker: str | None = None
     original: Path | None = None
@@ -99,7 +102,8 @@ def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folde
     image = formats.read(found[0])
     with opened(found[0], found[0].name) as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    return Labelled(name, labels, str(found[0]), digest, PixelSize(image.pixel_size_um, image.pixel_size_source))
+    size = PixelSize(image.pixel_size_um, image.pixel_size_source)
+    return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), size)
 
 
 def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
@@ -117,11 +121,27 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
         area_px, y, x = (region[name] for name in PLACE)
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
-    return [_of_row(folder, row, stored[row["image"], row["sha256"]], said) for row in rows]
+    kept = _kept(folder, store)
+    return [_of_row(folder, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows]
+
+
+def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
+    """Return what only the ledger knows of the images of a run, by label file: their address, and what was asked."""
+    columns = (schema.images.c.labels, schema.images.c.address, schema.runs.c.recipe)
+    query = sa.select(*columns).join(schema.runs).where(schema.images.c.labels.is_not(None))
+    engine = schema.ledger_of(folder, store)
+    try:
+        with engine.connect() as connection:
+            return {row["labels"]: {**row} for row in connection.execute(query).mappings()}
+    except sa.exc.DBAPIError as fault:
+        raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
+    finally:
+        engine.dispose()
 
 
 def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], said: Sequence[Correction]) -> Labelled:
     said = [each for each in said if each.sha256 == row["sha256"]]
+    settings = "".join(f", {key}={value}" for key, value in row["recipe"]["settings"].items())
     original = folder / row["labels"]
     corrected = said[-1].labels if said else None
     return Labelled(
@@ -129,8 +149,9 @@ def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], sa
         labels=original if corrected is None else folder / corrected,
         image=row["image"],
         image_sha256=row["sha256"],
+        address=row["address"],
         size=PixelSize(row["pixel_size_um"], row["pixel_size_source"]),
-        maker=f"{row['model']} {row['model_version']}, weights SHA-256 {row['weights_sha256']}",
+        maker=f"{row['model']} {row['model_version']}{settings}, weights SHA-256 {row['weights_sha256']}",
         original=None if corrected is None else original,
         found=found,
         corrections=tuple(said),

@@ -1,6 +1,7 @@
 """Label files -> the table of their grains, the grain size of the specimen, and what was corrected."""
 
 import json
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,11 +21,13 @@ from micro.formats import LabelFile, PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import replacing
 from micro.grain_size import Assessment, Field, Tally, conclude, grains_between, section_of, tally, without_small
+from micro.line.sources import is_address
 from micro.regions import Progress
 from micro.specimen.edits import Change, altered, compare
 from micro.specimen.fields import Labelled
 
 CLASS = "grain"
+RECORD_NAME = "specimen.json"
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,32 @@ def measure_steps(
         if change is not None:
             edits[each.name] = change
         size = _size(each, file, reading)
-        labels = _grains(each, file.labels, reading)
+        labels = grains_of(each.labels, file.labels, reading)
         tables.append(_table(each, labels, size.um))
-        inputs.append(_input(each, file, change))
+        inputs.append(_input(each, file, change, out))
         try:
             tallies.append(tally(Field(labels, size.um, each.name, size.source)))
         except UnknownPixelSize as fault:
             refusal = refusal or str(fault)
         yield Progress(len(inputs), len(fields), each.name)
     found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits)
-    _write(out, tables, _record(found, inputs, command))
+    _write(out, tables, _record(found, inputs, reading, command))
     return found
+
+
+def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
+    """Return the grains (Y, X) in the labels (Y, X) of a file, numbered as in it; its path is for messages.
+
+    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one.
+    """
+    if reading.boundary_value is not None:
+        labels = grains_between(labels == reading.boundary_value)
+    elif labels.size and labels.max() > 0 and labels.max() == labels[labels > 0].min():
+        raise UnreadableImage(
+            f"{path}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
+            f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
+        )
+    return without_small(labels, reading.min_area_px)
 
 
 def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
@@ -110,18 +128,6 @@ def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
 def _size(each: Labelled, file: LabelFile, reading: Reading) -> PixelSize:
     known = (size for size in (reading.size, each.size, file.size) if size.um is not None)
     return next(known, UNKNOWN)
-
-
-def _grains(each: Labelled, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
-    """Return the grains (Y, X) of a label file, numbered as in it."""
-    if reading.boundary_value is not None:
-        labels = grains_between(labels == reading.boundary_value)
-    elif labels.size and labels.max() > 0 and labels.max() == labels[labels > 0].min():
-        raise UnreadableImage(
-            f"{each.labels}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
-            f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
-        )
-    return without_small(labels, reading.min_area_px)
 
 
 def _table(each: Labelled, labels: NDArray[np.integer], pixel_size_um: float | None) -> pa.Table:
@@ -144,24 +150,36 @@ def _table(each: Labelled, labels: NDArray[np.integer], pixel_size_um: float | N
     )
 
 
-def _input(each: Labelled, file: LabelFile, change: Change | None) -> dict[str, Any]:
+def _input(each: Labelled, file: LabelFile, change: Change | None, out: Path) -> dict[str, Any]:
     return {
         "field": each.name,
-        "labels": str(each.labels),
+        "labels": _seen_from(out, str(each.labels)),
         "labels_sha256": file.sha256,
         "image": each.image,
         "image_sha256": each.image_sha256,
+        "address": None if each.address is None else _seen_from(out, each.address),
         "maker": each.maker,
         "change": None if change is None else asdict(change),
         "corrections": [{"author": said.author, "time": said.time, "labels": said.labels} for said in each.corrections],
     }
 
 
-def _record(found: Measured, inputs: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+def _seen_from(out: Path, address: str) -> str:
+    """Return a path relative to a folder, where there is a relative way; a URL stays what it is."""
+    if is_address(address):
+        return address
+    try:
+        return Path(os.path.relpath(address, out)).as_posix()
+    except ValueError:  # another drive
+        return address
+
+
+def _record(found: Measured, inputs: Sequence[dict[str, Any]], reading: Reading, command: str) -> dict[str, Any]:
     size = found.assessment.record() if found.assessment else {"name": found.name, "refusal": found.refusal}
     return {
         **size,
         "inputs": inputs,
+        "reading": {"boundary_value": reading.boundary_value, "min_area_px": reading.min_area_px},
         "command": command,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "micro_version": version("micro"),
@@ -176,7 +194,7 @@ def _write(out: Path, tables: Sequence[pa.Table], record: dict[str, Any]) -> Non
             pa.csv.write_csv(whole, draft)
         with replacing(out / "regions.parquet") as draft:
             pa.parquet.write_table(whole, draft)
-        with replacing(out / "specimen.json") as draft:
+        with replacing(out / RECORD_NAME) as draft:
             draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as fault:
         raise MicroError(f"{out}: results cannot be written there ({fault.strerror}). Give another --out.") from fault
