@@ -41,7 +41,7 @@ class Patience:
     def tries(self, action: Callable[[], T]) -> Generator[Progress, None, T]:
         """Return what an action returns; where the disk or the database refuses it, wait until it does not.
 
-        Raises RunRefused when that lasts too long, or `stop` is set.
+        Raises RunRefused when that lasts too long, and KeyboardInterrupt when `stop` is set meanwhile.
         """
         began: float | None = None
         while True:
@@ -56,7 +56,9 @@ class Patience:
                     began = now
                     log.warning("%s. Waiting until they can; nothing is lost.", why)
                     tell(self.watchers, Paused(why))
-                if now - began >= self.give_up_after_s or self.stop.is_set():
+                if self.stop.is_set():
+                    raise KeyboardInterrupt from fault
+                if now - began >= self.give_up_after_s:
                     raise RunRefused(
                         f"{why}. Nothing that was stored is lost: make room, give access or start the database, then "
                         f"run the same command again to go on."

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from micro import formats
 from micro.drift import Reference
@@ -309,7 +309,7 @@ class Station:
         began = time.monotonic()
         try:
             outcomes = yield from self.patiently(lambda: self._ledger.store([hand.result() for hand in self._judged]))
-        except (DataError, IntegrityError):  # one of them is at fault, and the others are not to suffer
+        except DBAPIError:  # one of them is at fault, and the others are not to suffer
             outcomes = []
             for hand in self._judged:
                 outcomes.append((yield from self._store_alone(hand)))
@@ -325,7 +325,7 @@ class Station:
     def _store_alone(self, hand: _InHand) -> Generator[Progress, None, Outcome]:
         try:
             return (yield from self.patiently(lambda: self._ledger.store([hand.result()])))[0]
-        except (DataError, IntegrityError) as fault:
+        except DBAPIError as fault:
             hand.found, hand.labels = f"{hand.claim.name}: cannot be stored ({schema.reason(fault)}).", None
             return (yield from self.patiently(lambda: self._ledger.store([hand.result()])))[0]
 
