@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import socket
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ AUTO = "auto"
 BATCH = 32
 # Ray's readers need a processor too: workers that take every one of them starve the readers, and nothing ever begins.
 SHARE_OF_PROCESSORS = 0.5
+PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -227,12 +229,15 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError as fault:
         raise RunRefused("--cluster needs Ray. pip install 'micro[ray]'") from fault
     is_ours = not ray.is_initialized()
-    if is_ours:
-        place = None if address == AUTO else address
-        try:
+    try:
+        if address != AUTO:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), PATIENCE_S).close()  # Ray itself would try for a quarter hour
+        if is_ours:
+            place = None if address == AUTO else address
             ray.init(place, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, ValueError, RuntimeError) as fault:  # ConnectionError is an OSError
-            raise RunRefused(f"--cluster {address}: no Ray cluster answers there ({fault}).") from fault
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise RunRefused(f"--cluster {address}: no Ray cluster answers there ({fault}). Pass HOST:PORT.") from fault
     try:
         yield ray
     finally:
