@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from postgres import server  # noqa: F401 -- a fixture
 
 from micro import cli, folder, formats, training
 from micro.errors import BadFolder, BadSetting, RunRefused
@@ -22,7 +23,7 @@ def draw(path: Path, seed: int, size_px: int = 32) -> Path:
     return path
 
 
-def judged(run: Path, images: list[Path], **facts: object) -> None:
+def judged(run: Path, images: list[Path], store: str | None = None, **facts: object) -> None:
     """Write a ledger as a run leaves it: one row an image, here those of a classifier."""
     run.mkdir(exist_ok=True)
     rows = [
@@ -43,7 +44,7 @@ def judged(run: Path, images: list[Path], **facts: object) -> None:
         }
         for path in images
     ]
-    engine = schema.connect(run, writes=True)
+    engine = schema.connect(store or run, writes=True)
     with engine.begin() as connection:
         schema.create(connection)
         connection.execute(schema.images.insert(), rows)
@@ -168,6 +169,18 @@ def test_a_run_that_people_corrected_is_not_overwritten(run: Path, tmp_path: Pat
     command = ["predict", str(tmp_path / "in"), "--model", "sheet-steel", "--out", str(run), "--overwrite"]
     assert cli.run([*command, "--device", "cpu"]) == 2
     assert len(said_of(run)) == 2
+
+
+def test_a_ledger_in_postgresql_holds_corrections_too(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    store: str = request.getfixturevalue("server").fresh()
+    image = draw(tmp_path / "in" / "a.png", 1)
+    judged(tmp_path / "run", [image], store)
+    assert said_of(tmp_path / "run", store) == []
+    said = correct(tmp_path / "run", image, "Ann", class_name="crack", store=store)
+    assert said_of(tmp_path / "run", store) == [said]
+    assert [item.class_name for item in annotated_by(tmp_path / "run", store)] == ["crack"]
+    with pytest.raises(RunRefused, match="1 corrections by Ann"):
+        refuse_loss(tmp_path / "run", store)
 
 
 def frames(tmp_path: Path) -> folder.AnnotatedFolder:
