@@ -45,7 +45,8 @@ def test_a_line_that_gets_darker_raises_the_alarm_once_and_takes_it_back(caplog:
     assert not alarm.facts()["alarm"]
     assert [message.split(";")[0] for message in caplog.messages[-1:]] == ["drift: over"]
     assert len(caplog.messages) == 2
-    assert len(told) == 300 // IMAGES_A_LOOK
+    looks = [event for event in told if isinstance(event, Drift)]
+    assert len(looks) == (300 - 50) // IMAGES_A_LOOK + 1 + 3, "since the window is full, and for each record"
 
 
 def test_answers_that_become_unsure_raise_the_alarm_though_the_images_look_alike() -> None:
@@ -62,6 +63,16 @@ def test_too_few_images_raise_nothing() -> None:
     pass_by(alarm, frames(drift.LEAST_IMAGES - 1, 30, 5))
     assert alarm.facts()["statistics"] == []
     assert not alarm.facts()["alarm"]
+
+
+def test_a_list_that_is_sorted_by_class_is_judged_as_a_whole() -> None:
+    dark_first = sorted(frames(200, 100, 7), key=lambda image: float(image.pixels.mean()))
+    for images, is_drift in ((len(dark_first), False), (None, True)):
+        alarm = DriftAlarm.of_run(REFERENCE, (), images)
+        pass_by(alarm, dark_first if images else dark_first[:100] * 2)
+        assert alarm.facts()["alarm"] == is_drift
+    assert DriftAlarm.of_run(REFERENCE, (), 10).facts()["window_images"] == 200
+    assert DriftAlarm.of_run(REFERENCE, (), 10**6).facts()["window_images"] == 5000
 
 
 @pytest.mark.data

@@ -5,32 +5,40 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from micro.drift import Reference, Shift, Statistics, answer_statistics, shifts, statistics
 from micro.line.watcher import Drift, Event, Looked, Read, Stored, Watcher, tell
 
 log = logging.getLogger(__name__)
 
-# Few enough to notice within a shift, enough to tell a shift by half a standard deviation from chance.
+# Few enough to notice within an hour, enough to tell a shift by half a standard deviation from chance.
 WINDOW = 200
+# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance.
+LARGEST_WINDOW = 5000
 IMAGES_A_LOOK = 25
 
 
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared.
+    window: how many of the last images are compared; as long as there were fewer, only `facts` compares them.
     """
 
     def __init__(self, reference: Reference, watchers: Sequence[Watcher] = (), window: int = WINDOW) -> None:
         self._reference = reference
         self._watchers = watchers
         self._window = window
-        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
+        self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window))
         self._lock = threading.Lock()
         self._stored = 0
         self._shifts: tuple[Shift, ...] = ()
+
+    @classmethod
+    def of_run(cls, reference: Reference, watchers: Sequence[Watcher], images: int | None) -> Self:
+        """Return the alarm of a run over so many images, or for ever."""
+        return cls(reference, watchers, WINDOW if images is None else max(WINDOW, min(images, LARGEST_WINDOW)))
 
     def __call__(self, event: Event) -> None:
         """Remember what was read and answered, and look at it now and then."""
@@ -42,11 +50,12 @@ class DriftAlarm:
             case Stored(found):
                 self._remember(answer_statistics(found))
                 self._stored += 1
-                if self._stored % IMAGES_A_LOOK == 0:
+                if self._stored >= self._window and self._stored % IMAGES_A_LOOK == 0:
                     self._look()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the last look found, for the record of a run."""
+        """Look once more, and return what is found, for the record of a run."""
+        self._look()
         return {
             "alarm": bool(_drifted(self._shifts)),
             "reference": self._reference.made_from,
@@ -67,7 +76,7 @@ class DriftAlarm:
         if now.keys() - before.keys():
             log.warning("drift: %s", "; ".join(str(shift) for shift in now.values()))
         elif before and not now:
-            log.warning("drift: over; the last %d images look like those of the bundle again", self._window)
+            log.warning("drift: over; the last images look like those of the bundle again")
         tell(self._watchers, Drift(self._shifts, has_changed=now.keys() != before.keys()))
 
 

@@ -61,7 +61,7 @@ def run_steps(
     out = place.out.absolute()
     with hold.held(out) if place.store is None else nullcontext(), closing(_opened(place, out, identity)) as ledger:
         stop = stop or threading.Event()
-        alarm = None if engine.reference is None else DriftAlarm(engine.reference, watchers)
+        alarm = None if engine.reference is None else DriftAlarm.of_run(engine.reference, watchers, arrivals.total)
         watchers = watchers if alarm is None else (alarm, *watchers)
         station = _staff(engine, ledger, Job(identity, place.store or out, out, manners), watchers, stop)
         record = Record(out, identity, str(engine.device), ledger.name)
