@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from tessellations import duplex, shaken_lattice, voronoi, with_lines
@@ -259,12 +257,3 @@ def test_one_grain_that_fills_the_field_has_no_boundary_to_hit():
     ready = section_of(np.ones((50, 70), np.int32))
     for method in (intercept.heyn, intercept.hilliard, intercept.abrams, planimetric.mean_area):
         assert method(ready).count == 0
-
-
-def test_the_pattern_is_counted_on_twenty_million_pixels_in_seconds():
-    labels = np.kron(np.arange(1, 8 * 10**3 + 1).reshape(80, 100), np.ones((45, 55), np.int32)).astype(np.int32)
-    start = time.process_time()
-    ready = section_of(labels)
-    for method in (planimetric.saltikov, planimetric.jeffries, intercept.heyn, intercept.hilliard, intercept.abrams):
-        method(ready)
-    assert time.process_time() - start < 10

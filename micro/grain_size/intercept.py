@@ -25,19 +25,23 @@ ANGLES_DEG = (0, 45, 90, 135)
 LINES_APART = 0.5
 """Distance of neighbouring lines in mean intercepts."""
 
-CIRCLES_APART = 1.0
-"""Distance of the middles of neighbouring circles, in radii of the largest. Measured on drawn fields of 600 grains:
-more of them tell no more, since circles cannot reach into the corners of a field."""
+CIRCLES_APART = 0.5
+"""Distance of the middles of neighbouring circles, in radii of the largest. On drawn fields of 680 grains G is off
+that of the whole field by 0.034 (standard deviation) by one circle and by 0.025 by three; at 1 radius by 0.042 and
+0.031. What is left comes from the rim of a field, which circles reach less often than its middle."""
+
+MOST_ABREAST = 14
+"""Circles along a side of the field; where grains are many, that is enough of them."""
 
 HILLIARD_HITS = 35
 ABRAMS_HITS = 50
 """Hits on one placement: E112-13, 14.3.2 and 14.3.3, asks for about 35, and for 40 to 100."""
 
-AT_POINT_PX = 0.15
+AT_POINT_PX = 0.08
 """A circle that passes a triple point at this distance or nearer has hit it. Wider, and the rule that counts it 2, half
 a hit more than is there on average, would show in G."""
 
-CIRCLE_STEP_PX = 0.25
+CIRCLE_STEP_PX = 0.12
 """Shorter than a circle is inside the corner of a pixel that it cuts AT_POINT_PX deep, so that none is stepped over."""
 
 ROUGHNESS_PX = 3.0
@@ -183,8 +187,9 @@ def _evenly(count: int, apart: float) -> NDArray[np.intp]:
 
 
 def _spread(first: float, last: float, apart: float) -> NDArray[np.float64]:
-    """Return evenly spaced places from first to last, no farther apart than `apart`."""
-    return np.linspace(first, max(first, last), 1 + int(np.ceil(max(0.0, last - first) / apart)))
+    """Return evenly spaced places from first to last, `apart` or less, and farther only where that is too many."""
+    number = 1 + int(np.ceil(max(0.0, last - first) / apart))
+    return np.linspace(first, max(first, last), min(number, MOST_ABREAST))
 
 
 def _around(section: Section, middles: NDArray[np.float64], radius_px: float) -> _Paths:
