@@ -14,8 +14,8 @@ FEWEST_GRAINS = 50
 FEWEST_INTERCEPTS = 50
 ACCEPTED_PERCENT = 10.0
 SMALLEST_MEAN_PX = 250
-"""Measured on drawn fields: lines read G 0.04 too coarse at 250 px a grain, 0.08 at 100, 0.15 at 36, since they step over
-corners of grains between pixels."""
+"""Measured on drawn fields: lines read G 0.04 too coarse at 250 px a grain, 0.08 at 100, 0.15 at 36, since they step
+over corners of grains between pixels."""
 
 LEAST_STRETCH = 1.1
 CHANCE_STRETCH = 3.0
@@ -46,7 +46,7 @@ def _of_fields(found: "Assessment") -> Iterator[str]:
     if small:
         yield (
             f"A grain has only {min(field.mean_area_px for field in small):.0f} px on average in {_names(small)}; "
-            f"with fewer than {SMALLEST_MEAN_PX} px lines read G more than 0.04 too coarse. Take a higher magnification."
+            f"with fewer than {SMALLEST_MEAN_PX} px lines read G 0.04 or more too coarse. Magnify more."
         )
     holes = [field for field in found.fields if field.unmeasured_share > MOST_UNMEASURED]
     if holes:
