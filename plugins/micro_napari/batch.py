@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from micro import bundle
@@ -27,15 +26,17 @@ from micro.recipe import Recipe
 from micro_napari.commands import INTERRUPTED, Ended, Heard, predict_line, run_steps
 from micro_napari.docks import put_on_clipboard
 from micro_napari.errand import Errand, Refusal
-from micro_napari.parts import labelled, say, side_by_side, words
+from micro_napari.parts import DockPart, labelled, say, side_by_side, words
 
 AS_IN_SEGMENT, FROM_FILE = "as in the Segment dock", "a recipe file…"
 QUEUED, DONE, FAILED = "queued", "done", "failed"
 REPORT = "report.html"
 
 
-class BatchWidget(QWidget):
+class BatchWidget(DockPart):
     """Every image of a folder by one recipe, with the state of each file."""
+
+    SHORT_NAME = "Batch"
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()

@@ -17,10 +17,10 @@ class Chosen(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self.layer: Any = None
-        viewer.layers.selection.events.active.connect(self._look)
-        viewer.layers.events.inserted.connect(self._look)
-        viewer.layers.events.removed.connect(self._look)
-        self._look()
+        viewer.layers.selection.events.active.connect(self.look)
+        viewer.layers.events.inserted.connect(self.look)
+        viewer.layers.events.removed.connect(self.look)
+        self.look()
 
     @property
     def finding(self) -> Finding | None:
@@ -37,13 +37,14 @@ class Chosen(QObject):
         """Tell that what stands behind the layer changed."""
         self.changed.emit()
 
-    def _look(self, _event: Any = None) -> None:
+    def look(self, _event: Any = None) -> None:
+        """Find out which result is meant."""
         active = self._viewer.layers.selection.active
         if active is not None and of(active) is not None:
             layer = active
         else:
             layer = self.layer if self.layer in self._viewer.layers else None
-        if layer is self.layer:
+        if layer == self.layer:  # not `is`: napari hands out a new proxy of a layer each time
             return
         for each, connect in ((self.layer, False), (layer, True)):
             follower = follow.of(each)

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QVBoxLayout
 
 from micro.errors import MicroError
 from micro_napari import edits, follow
 from micro_napari.chosen import Chosen
 from micro_napari.docks import open_dock
 from micro_napari.finding import Finding
-from micro_napari.parts import labelled, say, words
+from micro_napari.parts import DockPart, labelled, say, words
 
 LINE = "micro: line"
 HINTS = {
@@ -27,8 +27,10 @@ HINTS = {
 BRUSHES = {"Paint": "paint", "Erase": "erase", "New region": "paint"}
 
 
-class CorrectWidget(QWidget):
+class CorrectWidget(DockPart):
     """Edits of the active result's labels, all undone and redone by napari; the table follows."""
+
+    SHORT_NAME = "Correct"
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
@@ -71,7 +73,7 @@ class CorrectWidget(QWidget):
         can = finding is not None and finding.measured is not None
         for part in (*self.tools.values(), self.undo, self.redo, self.add, self.class_name):
             part.setEnabled(can)
-        if self.chosen.layer is not self._held:
+        if self.chosen.layer != self._held:
             self._release()
         if finding is None or finding.measured is None:
             say(self._viewer, self.title, "Nothing to correct: segment an image, or choose the layer of its regions.")

@@ -94,6 +94,10 @@ class Finding:
             table = task.measure(Regions(labels, names[:present], scores[:present]), self.image)
         edited = _touched(found.labels, labels, count)
         edited[: len(found)] |= np.array([*map(str.__ne__, names, found.class_names)], bool)
+        for name in self.prediction.table.keys() - table.keys():
+            # what the engine said of regions beside measuring them holds for those that are as they were
+            table[name] = _kept(self.prediction.table[name], ~edited)
+        table = {name: table[name] for name in dict.fromkeys((*self.prediction.table, *table)) if name in table}
         before = None if self.measured is None else self.measured.grains
         return Measured(_rows(names, scores, table, edited), before)
 
@@ -180,6 +184,15 @@ def _touched(before: NDArray[np.int32], after: NDArray[np.int32], count: int) ->
     touched[before[changed]] = True
     touched[after[changed]] = True
     return touched[1:]
+
+
+def _kept(values: NDArray[np.generic], kept: NDArray[np.bool_]) -> NDArray[np.generic]:
+    """Return the values of the rows that are kept, and nothing for the others and for further ones."""
+    empty = np.nan if values.dtype.kind == "f" else np.zeros((), values.dtype)
+    column = np.full(len(kept), empty, values.dtype)
+    count = min(len(values), len(kept))
+    column[:count] = np.where(kept[:count], values[:count], column[:count])
+    return column
 
 
 def _rows(names: Sequence[str], scores: NDArray[np.float32], table: Columns, edited: NDArray[np.bool_]) -> Columns:

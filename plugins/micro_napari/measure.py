@@ -3,8 +3,7 @@
 from typing import Any
 
 import numpy as np
-from qtpy.QtGui import QFontDatabase
-from qtpy.QtWidgets import QCheckBox, QComboBox, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout
 
 from micro.grain_size import Field
 from micro_napari import colours
@@ -13,15 +12,17 @@ from micro_napari.chosen import Chosen
 from micro_napari.docks import open_dock, open_table
 from micro_napari.errand import Errand, Refusal
 from micro_napari.finding import Finding, headline, of
-from micro_napari.parts import labelled, say, side_by_side, words
+from micro_napari.parts import DockPart, Page, labelled, say, side_by_side, words
 from micro_napari.plots import Histogram
 
 HIDDEN = ("index", "edited", "touches_frame", "class")
 FIRST_SHOWN = ("equivalent_diameter_um", "area_um2", "equivalent_diameter_px", "area_px")
 
 
-class MeasureWidget(QWidget):
+class MeasureWidget(DockPart):
     """What the active result comes to; follows every edit of its labels."""
+
+    SHORT_NAME = "Measure"
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
@@ -39,10 +40,7 @@ class MeasureWidget(QWidget):
         self.open_table = QPushButton("Open table")
         self.open_correct = QPushButton("Correct…")
         self.assess = QPushButton("All grain size methods")
-        self.page = QPlainTextEdit(readOnly=True)
-        self.page.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self.page.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-        self.page.setMinimumHeight(160)
+        self.page = Page(self, "Grain size by every method")
         self._lay_out()
         self.chosen.changed.connect(self._show)
         self.together.toggled.connect(self._show)
@@ -65,10 +63,9 @@ class MeasureWidget(QWidget):
         self._buttons = side_by_side(self.open_table, self.open_correct)
         for part in (self.title, self.headline, self.together, self._column_row, self.histogram, self._colour_row):
             layout.addWidget(part)
-        for part in (self.legend, self._buttons, self.assess, self.page, self.maker):
+        for part in (self.legend, self._buttons, self.assess, self.maker):
             layout.addWidget(part)
         layout.addStretch()
-        self.page.hide()
 
     def _show(self) -> None:
         finding = self.chosen.finding
@@ -77,7 +74,7 @@ class MeasureWidget(QWidget):
             part.setVisible(regions)
         if finding is None:
             say(self._viewer, self.title, "No result yet: segment an image, or choose the layer of a result.")
-            for part in (self.headline, self.legend, self.maker, self.together, self.assess, self.page):
+            for part in (self.headline, self.legend, self.maker, self.together, self.assess):
                 part.hide()
             return
         others = self.chosen.others()
@@ -133,8 +130,7 @@ class MeasureWidget(QWidget):
 
     def _on_page(self, page: str | Refusal) -> None:
         self.assess.setEnabled(True)
-        self.page.setPlainText(page)
-        self.page.show()
+        self.page.show_text(page)
 
 
 def _field(layer: Any) -> Field:

@@ -4,8 +4,24 @@ from typing import Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtGui import QFontDatabase
+from qtpy.QtWidgets import QDialog, QDockWidget, QHBoxLayout, QLabel, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
+
+MOST_WIDE = 130
+
+
+class DockPart(QWidget):
+    """What lies in a dock of this plugin; the tab of the dock has its short name, so that five tabs fit."""
+
+    SHORT_NAME = ""
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 -- Qt's name
+        """Give the dock its short name."""
+        super().showEvent(event)
+        dock = self.parent()
+        if isinstance(dock, QDockWidget):
+            dock.setWindowTitle(self.SHORT_NAME)
 
 
 def words() -> QLabel:
@@ -15,6 +31,26 @@ def words() -> QLabel:
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     return label
+
+
+class Page(QDialog):
+    """A page of text in a window of its own, as wide as its lines."""
+
+    def __init__(self, parent: QWidget, title: str) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.text = QPlainTextEdit(readOnly=True)
+        self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        QVBoxLayout(self).addWidget(self.text)
+
+    def show_text(self, text: str) -> None:
+        """Show the window with this text in it."""
+        self.text.setPlainText(text)
+        lines, metrics = text.splitlines(), self.text.fontMetrics()
+        width_px = metrics.horizontalAdvance("m") * min(max(map(len, lines), default=0), MOST_WIDE) + 60
+        self.resize(width_px, min(metrics.lineSpacing() * (len(lines) + 3), 700) + 40)
+        self.show()
 
 
 def say(viewer: Any, label: QLabel, text: str, fine: bool = True) -> None:

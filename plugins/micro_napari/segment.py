@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from magicgui.widgets import create_widget
+from napari.layers import Labels
 from napari.settings import get_plugin_settings
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QComboBox, QFileDialog, QProgressBar, QPushButton, QVBoxLayout, QWidget
@@ -27,7 +28,7 @@ from micro_napari.fit import Fit, fit
 from micro_napari.follow import follow, of, table
 from micro_napari.form import SettingsForm
 from micro_napari.layers import GIVEN, LAYER_SCALE, Facts, cropped, facts, placed_like
-from micro_napari.parts import folded, labelled, say, side_by_side, words
+from micro_napari.parts import DockPart, folded, labelled, say, side_by_side, words
 from micro_napari.scale import PixelSizeForm
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -62,8 +63,10 @@ class _Told:
     kept: keeping.Correction | None
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(DockPart):
     """Segment the chosen image with the chosen bundle; Run becomes Cancel, and tiles appear as they come."""
+
+    SHORT_NAME = "Segment"
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
@@ -298,7 +301,7 @@ class SegmentWidget(QWidget):
         if moved_on:
             self._viewer.layers.selection.active = before
         else:
-            open_dock(self._viewer, "Measure")
+            open_dock(self._viewer, "Measure").chosen.look()
         self._kept = result.kept
         if result.kept is not None:
             self.restore.setText(f"Restore corrections of {result.kept.saved.astimezone():%d %b, %H:%M}")
@@ -367,17 +370,15 @@ def show_regions(viewer: Any, layer: Any, finding: Finding) -> Any:
     features = table(measured.features, finding.names)
     labels = result_of(viewer, layer, finding.prediction.maker.model)
     if labels is None:
-        labels = viewer.add_labels(
-            regions.labels.copy(),
-            name=f"{layer.name} {finding.card.name}",
-            features=features,
-            **placed_like(layer),
-        )
-        follow(labels, finding)
+        name = f"{layer.name} {finding.card.name}"
+        labels = Labels(regions.labels.copy(), name=name, features=features, **placed_like(layer))
+        follow(labels, finding)  # before the window hears of the layer, so that every dock finds all in place
+        viewer.add_layer(labels)
     else:
-        follow(labels, finding)
+        follower = follow(labels, finding)
         labels.data = regions.labels.copy()
         labels.features = features
+        follower.changed.emit()
     return labels
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPlainTextEdit, QPushButton, QVBoxLayout
 
 from micro import bundle, formats, tasks
 from micro.errors import MicroError
@@ -19,7 +19,7 @@ from micro_napari.chosen import Chosen
 from micro_napari.commands import INTERRUPTED, Ended, Heard, run_steps
 from micro_napari.docks import open_dock
 from micro_napari.errand import Errand, Refusal
-from micro_napari.parts import labelled, say, side_by_side, words
+from micro_napari.parts import DockPart, labelled, say, side_by_side, words
 from micro_napari.plots import Curve
 
 PRESETS = {"quick: 5 minutes": 5.0, "normal: 25 minutes": 25.0, "thorough: 90 minutes": 90.0}
@@ -27,8 +27,10 @@ NOTHING = "random weights"
 BEFORE, AFTER = "before", "after"
 
 
-class TrainWidget(QWidget):
+class TrainWidget(DockPart):
     """Train a bundle from a folder of corrected images, in a process of its own."""
+
+    SHORT_NAME = "Train"
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
@@ -147,7 +149,8 @@ class TrainWidget(QWidget):
         """Say how far things are; a changed form needs a new plan before it may start."""
         images = teaching.count(self._folder)
         held = "a fifth of them" if images >= 10 else "the right quarter of each"
-        text = f"{images} annotated images; {held} will measure the result." if images else "No annotated image yet."
+        counted = f"{images} annotated image{'s' if images > 1 else ''}"
+        text = f"{counted}; {held} will measure the result." if images else "No annotated image yet."
         say(self._viewer, self.count, text, fine=images > 0)
         if not self.is_running:
             self.go.setEnabled(False)

@@ -1,11 +1,18 @@
 import os
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from micro_napari.aside import Aside
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+# a busy machine is slow to load torch in another process
+PATIENCE_MS = 300_000
 
 
 @pytest.fixture
@@ -19,17 +26,112 @@ def home(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture(scope="session")
+def one_process():
+    """One process of the engine for all tests: loading torch takes longer than the tests."""
+    aside = Aside()
+    yield aside
+    aside.close()
+
+
 @pytest.fixture
-def viewer(home, make_napari_viewer_proxy):
+def viewer(home, one_process, monkeypatch, make_napari_viewer_proxy):
     """A napari window on which only public attributes may be touched."""
+    for dock in ("segment", "measure", "train"):
+        monkeypatch.setattr(f"micro_napari.{dock}.Aside", lambda: one_process)
+    monkeypatch.setattr(one_process, "close", lambda: None)
     return make_napari_viewer_proxy(show=True)
+
+
+@pytest.fixture
+def dock(viewer):
+    """Open a dock of the plugin by its name and return its widget."""
+
+    def opened(name):
+        bar, widget = viewer.window.add_plugin_dock_widget("micro", name, tabify=True)
+        bar.show()
+        bar.raise_()
+        return widget
+
+    return opened
 
 
 @pytest.fixture
 def until(qtbot):
     """Let the window work until a condition holds."""
+    return lambda condition: qtbot.waitUntil(condition, timeout=PATIENCE_MS)
 
-    def wait(condition, seconds=60.0):
-        qtbot.waitUntil(condition, timeout=round(seconds * 1000))
 
-    return wait
+@pytest.fixture
+def segmented(viewer, dock, until):
+    """Segment an image layer with a bundle, as a user does, and return the Segment dock."""
+
+    def run(layer, model, um=None):
+        segment = dock("Segment")
+        segment.image.value = layer
+        segment.cards.choose(model)
+        if um is not None:
+            segment.scale.size_um.setValue(um)
+            segment.scale.apply.click()
+        segment.run.click()
+        assert segment.run.text() == "Cancel"
+        until(lambda: not segment.is_running)
+        return segment
+
+    return run
+
+
+def own_ms():
+    """Return a clock of this thread that stands still while it is ready to run and has no processor."""
+    stalled = Path("/proc/thread-self/schedstat")
+    waited_ns = int(stalled.read_text().split()[1]) if stalled.exists() else 0
+    return 1e3 * time.perf_counter() - 1e-6 * waited_ns
+
+
+@pytest.fixture
+def beats(qtbot):
+    """Measure how long the window's thread was away: a timer that should beat every 5 ms, and its longest pause.
+
+    Time that other processes took from the thread is no pause of ours, and is left out where the system tells it.
+    """
+    from qtpy.QtCore import QTimer
+
+    class Beats:
+        def __enter__(self):
+            self.longest_ms, self._last = 0.0, own_ms()
+            self._timer = QTimer(interval=5)
+            self._timer.timeout.connect(self._beat)
+            self._timer.start()
+            return self
+
+        def _beat(self):
+            now = own_ms()
+            self.longest_ms = max(self.longest_ms, now - self._last)
+            self._last = now
+
+        def __exit__(self, *_):
+            self._beat()
+            self._timer.stop()
+
+    return Beats
+
+
+@pytest.fixture
+def drag(viewer):
+    """Drag the mouse over a labels layer along points (y, x) of its pixels, as napari would tell the layer."""
+    from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+
+    class Event:
+        def __init__(self, kind, position):
+            self.type, self.position, self.is_dragging, self.handled = kind, position, kind == "mouse_move", False
+            self.dims_displayed, self.view_direction, self.button, self.modifiers = (0, 1), None, 1, ()
+            self.dims_point, self.pos = position, position
+
+    def along(layer, *points):
+        world = [layer.data_to_world(np.asarray(point, float)) for point in points]
+        mouse_press_callbacks(layer, Event("mouse_press", world[0]))
+        for position in world[1:]:
+            mouse_move_callbacks(layer, Event("mouse_move", position))
+        mouse_release_callbacks(layer, Event("mouse_release", world[-1]))
+
+    return along

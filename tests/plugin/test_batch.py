@@ -1,0 +1,101 @@
+import shlex
+
+import numpy as np
+import pytest
+import screen  # noqa: F401  first: skips without napari
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from micro import cli, formats
+from micro.recipe import Recipe
+from micro.scenes import grains as scenes
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What was opened outside of napari."""
+    urls = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: urls.append(url.toLocalFile()))
+    return urls
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(3):
+        formats.write_image(folder / f"{seed}.png", scenes.draw(seed, 96, 96).image)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_folder_is_run_file_by_file_and_failures_are_listed(viewer, dock, until, images, opened):
+    viewer.open_sample("micro", "grains")
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    segment.scale.size_um.setValue(0.5)
+    segment.scale.apply.click()
+    batch = dock("Batch")
+    batch.folder.setText(str(images))
+    batch.folder.editingFinished.emit()
+    assert batch.states() == dict.fromkeys(("0.png", "1.png", "2.png", "broken.png"), "queued")
+    batch.run.click()
+    assert batch.run.text() == "Stop"
+    until(lambda: not batch.is_running)
+    assert batch.states() == {"0.png": "done", "1.png": "done", "2.png": "done", "broken.png": "failed"}
+    assert "broken.png" in batch.said.text()
+    out = images.with_name("images-results")
+    assert opened == [str(out / "report.html")]
+
+    # the same answer as the command that it copies
+    batch.copy.click()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[words.index("--pixel-size-um") :][:2] == ["--pixel-size-um", "0.5"]
+    words[words.index("--out") + 1] = str(images.with_name("again"))
+    assert cli.run(words[1:]) == 1
+    for seed in range(3):
+        one, other = (
+            formats.read_labels(place / "labels" / f"{seed}.tif") for place in (out, images.with_name("again"))
+        )
+        assert np.array_equal(one, other)
+    assert "0.5" in (out / "images.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_goes_on_where_it_was(viewer, dock, until, images, opened, tmp_path):
+    for seed in range(3, 40):
+        formats.write_image(images / f"{seed}.png", scenes.draw(seed % 5, 192, 192).image)
+    batch = dock("Batch")
+    batch.recipe.setCurrentText("grains-iron")
+    batch.folder.setText(str(images))
+    batch.run.click()
+    until(lambda: "done" in batch.states().values())
+    batch.run.click()
+    until(lambda: not batch.is_running)
+    assert "queued" in batch.states().values()
+    assert "Stopped" in batch.said.text()
+    batch.run.click()
+    until(lambda: not batch.is_running)
+    assert list(batch.states().values()).count("done") == 40
+
+
+def test_a_recipe_file_is_run_as_it_was_saved(dock, images, tmp_path, monkeypatch):
+    Recipe(model="grains-iron", settings={"min_area_px": 33}).save(tmp_path / "recipe.yaml")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "recipe.yaml"), ""))
+    batch = dock("Batch")
+    batch.folder.setText(str(images))
+    batch.recipe.setCurrentText("a recipe file…")
+    batch.recipe.activated.emit(batch.recipe.currentIndex())
+    assert "--set min_area_px=33" in batch.line()
+
+
+def test_what_cannot_be_run_is_said(dock, tmp_path):
+    batch = dock("Batch")
+    batch.folder.setText(str(tmp_path / "gone"))
+    batch.run.click()
+    assert "Segment dock is not open" in batch.said.text()
+    batch.recipe.setCurrentText("grains-iron")
+    batch.run.click()
+    assert "no such file or folder" in batch.said.text()
+    assert not batch.is_running

@@ -1,0 +1,222 @@
+import time
+
+import numpy as np
+import pytest
+import screen  # noqa: F401  first: skips without napari
+
+from micro import formats
+from micro.card import Card
+from micro.micrograph import Micrograph
+from micro.recipe import Recipe
+from micro.regions import Maker, Prediction, Regions
+from micro.tasks import grains as grain_task
+from micro_napari import keeping
+from micro_napari.docks import open_table
+from micro_napari.finding import Finding, of
+from micro_napari.follow import of as follower_of
+from micro_napari.segment import show_regions
+
+
+def shown(viewer, labels, pixel_size_um=0.5):
+    """Put labels on an image in the window, as if a bundle had found them."""
+    image = Micrograph(np.zeros(labels.shape, np.uint8), "field", pixel_size_um, "OME-XML")
+    regions = Regions(labels, ("grain",) * int(labels.max()), np.full(int(labels.max()), 0.9, np.float32))
+    table = grain_task.measure(regions, image)
+    maker = Maker("grains-iron", "1.0.0", "1" * 64)
+    prediction = Prediction("field", *labels.shape, maker, pixel_size_um, "OME-XML", regions, table)
+    layer = viewer.add_image(image.pixels[..., 0], name="field", scale=(pixel_size_um,) * 2, units=("um", "um"))
+    return show_regions(viewer, layer, Finding(_card(), Recipe(model="grains-iron"), image, prediction))
+
+
+def _card() -> Card:
+    from micro import bundle
+
+    return bundle.load("grains-iron").card
+
+
+def squares(edge, step):
+    """Square grains of step px that fill an image of edge px."""
+    place = np.arange(edge) // step
+    return (place[:, np.newaxis] * (edge // step + 1) + place + 1).astype(np.int32)
+
+
+def numbered(labels):
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32) + 1
+
+
+@pytest.fixture
+def field(viewer):
+    return shown(viewer, numbered(squares(90, 30)))
+
+
+@pytest.fixture
+def correct(field, dock):
+    return dock("Correct")
+
+
+def areas(layer):
+    return layer.features["area_px"].tolist()[1:]
+
+
+def flagged(layer):
+    return np.flatnonzero(layer.features["edited"]).tolist()
+
+
+def test_a_stroke_of_napari_s_brush_moves_the_boundary_in_the_table(field, correct, until):
+    correct.tools["Paint"].click()
+    assert field.mode == "paint"
+    field.selected_label = 1
+    field.brush_size = 9
+    field.paint((15, 32), 1)
+    until(lambda: flagged(field) == [1, 2])
+    assert areas(field)[0] > 900
+    assert areas(field)[0] + areas(field)[1] == 1800
+    field.undo()
+    until(lambda: flagged(field) == [])
+    assert areas(field) == [900] * 9
+    field.redo()
+    until(lambda: flagged(field) == [1, 2])
+
+
+def test_erasing_takes_pixels_from_a_region(field, correct, until):
+    correct.tools["Erase"].click()
+    assert field.mode == "erase"
+    field.brush_size = 5
+    field.paint((15, 15), 0)
+    until(lambda: flagged(field) == [1])
+    assert areas(field)[0] == 900 - int((field.data[:30, :30] == 0).sum()) < 900
+
+
+def test_a_new_region_has_a_number_of_its_own_and_the_chosen_class(field, correct, until):
+    correct.class_name.setCurrentText("twin")
+    correct.tools["New region"].click()
+    assert (field.mode, field.selected_label) == ("paint", 10)
+    field.paint((15, 15), 10)
+    until(lambda: len(field.features) == 11)
+    assert field.features["class"][10] == "twin"
+    assert flagged(field) == [1, 10]
+
+
+def test_a_drag_from_one_region_into_the_next_merges_them_and_undo_parts_them(field, correct, drag, until):
+    correct.tools["Merge"].click()
+    drag(field, (15, 15), (15, 45), (45, 45))
+    until(lambda: flagged(field) == [1, 2, 5])
+    assert areas(field) == [2700, 0, 900, 900, 0, 900, 900, 900, 900]
+    correct.undo.click()
+    until(lambda: flagged(field) == [])
+    correct.redo.click()
+    until(lambda: flagged(field) == [1, 2, 5])
+
+
+def test_a_line_across_a_region_splits_it(field, correct, drag, until):
+    correct.tools["Split"].click()
+    drag(field, (40, 25), (40, 65))
+    until(lambda: len(field.features) == 11)
+    # the line lies in row 40 of rows 30 to 59: ten rows above it, nineteen below
+    assert areas(field)[4] + areas(field)[9] == 900
+    assert areas(field)[9] in (300, 330)
+    assert flagged(field) == [5, 10]
+    assert field.features["class"][10] == "grain"
+    correct.undo.click()
+    until(lambda: areas(field) == [900] * 9)
+
+
+def test_a_click_deletes_a_region(field, correct, drag, until):
+    correct.tools["Delete"].click()
+    drag(field, (75, 75))
+    until(lambda: flagged(field) == [9])
+    assert areas(field) == [900] * 8 + [0]
+    correct.undo.click()
+    until(lambda: areas(field) == [900] * 9)
+
+
+def test_a_click_changes_the_class_of_a_region_and_undo_gives_it_back(field, correct, drag, until):
+    correct.class_name.setCurrentText("twin")
+    correct.tools["Set class"].click()
+    drag(field, (15, 15))
+    until(lambda: len(field.features) == 11)
+    assert field.features["class"][10] == "twin"
+    assert areas(field) == [0] + [900] * 9
+    correct.undo.click()
+    until(lambda: areas(field) == [900] * 9)
+    assert set(field.features["class"][1:]) == {"grain"}
+    correct.redo.click()
+    until(lambda: len(field.features) == 11)
+    assert field.features["class"][10] == "twin"
+
+
+def test_a_class_that_is_changed_in_the_table_stays(field, correct, drag, until):
+    field.features["class"] = field.features["class"].cat.add_categories("twin")
+    field.features.loc[3, "class"] = "twin"
+    correct.tools["Delete"].click()
+    drag(field, (75, 75))
+    until(lambda: 9 in flagged(field))
+    assert field.features["class"][3] == "twin"
+    assert flagged(field) == [3, 9]
+
+
+def test_what_cannot_be_done_is_said_and_changes_nothing(field, correct, drag):
+    correct.tools["Split"].click()
+    drag(field, (15, 5), (15, 20))
+    assert "edge to edge" in correct.said.text()
+    correct.tools["Merge"].click()
+    drag(field, (15, 5), (15, 20))
+    assert "two regions" in correct.said.text()
+    assert areas(field) == [900] * 9
+
+
+def test_only_one_tool_is_in_the_hand_and_laying_it_down_gives_the_mouse_back(viewer, field, correct):
+    correct.tools["Merge"].click()
+    assert not field.mouse_pan
+    assert "micro: line" in viewer.layers
+    correct.tools["Paint"].click()
+    assert [name for name, button in correct.tools.items() if button.isChecked()] == ["Paint"]
+    assert "micro: line" not in viewer.layers
+    assert field.mouse_pan
+    correct.tools["Paint"].click()
+    assert field.mode == "pan_zoom"
+    assert not field.mouse_drag_callbacks
+
+
+def test_the_headline_and_the_histogram_follow_and_the_edit_is_kept(field, correct, dock, drag, until):
+    measure = dock("Measure")
+    before = measure.headline.text()
+    assert "9 grains" in before
+    correct.tools["Merge"].click()
+    drag(field, (15, 15), (15, 45))
+    until(lambda: "8 grains" in measure.headline.text())
+    assert measure.histogram.counts.sum() == 8
+    until(lambda: correct.kept.text() != "")
+    assert "2 regions edited" in correct.title.text()
+    kept = keeping.load(of(field))
+    assert np.array_equal(kept.labels, field.data)
+
+
+def test_saved_labels_have_their_pixel_size_and_their_table(viewer, field, tmp_path):
+    field.save(str(tmp_path / "out.tif"), plugin="micro")
+    assert np.array_equal(formats.read_labels(tmp_path / "out.tif"), field.data)
+    assert "area_um2" in (tmp_path / "out.csv").read_text()
+
+
+@pytest.mark.parametrize(("edge", "step", "count"), [(2048, 64, 1024), (4096, 57, 5000)])
+def test_half_a_second_after_a_stroke_the_table_is_new(viewer, until, edge, step, count):
+    field = shown(viewer, numbered(squares(edge, step)))
+    assert int(field.data.max()) >= count
+    table = open_table(viewer)
+    follower = follower_of(field)
+    field.selected_label = 1
+    field.brush_size = 40
+    waits, headlines = [], []
+    for number in range(3):
+        rows = table.model().sourceModel().df["area_px"][1]
+        figure = follower.finding.measured.grains
+        began = time.perf_counter()
+        field.paint((60 + 40 * number, step + 5), 1)
+        until(lambda rows=rows: table.model().sourceModel().df["area_px"][1] != rows)
+        waits.append(time.perf_counter() - began)
+        until(lambda figure=figure: follower.finding.measured.grains is not figure)
+        headlines.append(time.perf_counter() - began)
+        until(lambda: not follower._measuring)
+    print(f"{edge} px, {int(field.data.max())} regions: table {min(waits):.3f} s, headline {min(headlines):.3f} s")
+    assert min(waits) < 0.5
+    assert edge > 2048 or min(headlines) < 0.5
