@@ -161,8 +161,7 @@ class CorrectWidget(DockPart):
         while event.type == "mouse_move":
             path.append(np.asarray(layer.world_to_data(event.position))[-2:])
             if self._line is not None:
-                self._line.data = [np.array(path)]
-                self._line.shape_type = "path"
+                self._line.data = [(np.array(path), "path")]
             yield
         if self._line is not None:
             self._line.data = []

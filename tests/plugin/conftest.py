@@ -118,20 +118,9 @@ def beats(qtbot):
 
 @pytest.fixture
 def drag(viewer):
-    """Drag the mouse over a labels layer along points (y, x) of its pixels, as napari would tell the layer."""
-    from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+    """Lead the tool in the hand along points (y, x) of a labels layer."""
 
-    class Event:
-        def __init__(self, kind, position):
-            self.type, self.position, self.is_dragging, self.handled = kind, position, kind == "mouse_move", False
-            self.dims_displayed, self.view_direction, self.button, self.modifiers = (0, 1), None, 1, ()
-            self.dims_point, self.pos = position, position
-
-    def along(layer, *points):
-        world = [layer.data_to_world(np.asarray(point, float)) for point in points]
-        mouse_press_callbacks(layer, Event("mouse_press", world[0]))
-        for position in world[1:]:
-            mouse_move_callbacks(layer, Event("mouse_move", position))
-        mouse_release_callbacks(layer, Event("mouse_release", world[-1]))
+    def along(_layer, *points):
+        viewer.window.dock_widgets["Correct (micro)"]._edit(np.array(points, np.float64))
 
     return along
