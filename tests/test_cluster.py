@@ -14,6 +14,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 import toy_line
+from postgres import server  # noqa: F401 -- a fixture
 from small_bundles import SMALL_CLASSIFIER, make_bundle
 from toy_line import RECIPE, Toy, drained, folder_of, rows
 
@@ -86,21 +87,25 @@ def workers() -> list[psutil.Process]:
     ]
 
 
-def counted(out: Path) -> Counter[tuple[str, str]]:
+def counted(store: Path | str) -> Counter[tuple[str, str]]:
     """Return how many rows the ledger has of each image, with its state."""
-    engine = schema.connect(out)
-    with closing(engine.raw_connection()), engine.connect() as connection:
+    engine = schema.connect(store)
+    with engine.connect() as connection:
         found = Counter(map(tuple, connection.execute(sa.select(schema.images.c.name, schema.images.c.state))))
     engine.dispose()
     return found
 
 
-def test_workers_and_a_machine_die_and_no_image_is_lost_or_counted_twice(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_workers_and_a_machine_die_and_no_image_is_lost_or_counted_twice(
+    cluster: Any, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     folder = folder_of(tmp_path / "in", IMAGES)
     (folder / "bad.png").touch()
     told: list[Event] = []
     engine = Cluster(cluster.address, open_toy, Toy().maker, workers=3)
-    place = Place(tmp_path / "out")
+    store: str | None = None if kind == "sqlite" else request.getfixturevalue("server").fresh()
+    place = Place(tmp_path / "out", store)
     steps = run_steps(
         Listed(find([str(folder)]), 0.0), engine, RECIPE, place, Manners(settle_s=0.0), watchers=[told.append]
     )
@@ -118,7 +123,7 @@ def test_workers_and_a_machine_die_and_no_image_is_lost_or_counted_twice(cluster
                 raylet.kill()
                 killed += 1
     assert killed == 2
-    assert counted(tmp_path / "out") == Counter(
+    assert counted(store or tmp_path / "out") == Counter(
         {
             **{(f"{number:03}.png", "done"): 1 for number in range(IMAGES)},
             ("bad.png", "quarantined"): 1,
