@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,21 +89,27 @@ def _counts(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.bincount(values)
 
 
+PATCH_PX = 9
+NEAR_SUBSTRATE = 0.06
 SURFACE_NODES = 8
+COVERED_TRUST = 0.02  # not zero: a wrong outline over the whole field must leave something to follow
 SURFACE_SIGHT = 0.15  # of the image's edge: how far a local correction of the surface looks
 
 
-def substrate(pixels: NDArray[np.generic]) -> Scaling:
+def substrate(pixels: NDArray[np.generic], covered: NDArray[np.bool_] | None = None) -> Scaling:
     """Scale to contrast against the bare substrate: (intensity - substrate) / substrate, channel by channel.
 
     The substrate is the smooth surface that explains most of the image, so flakes may cover up to half of it.
 
     pixels: (Y, X, C). Where the surface is nearly black, the spread is a fiftieth of the brightest sample instead.
+    covered: (Y, X), where flakes are known to lie; the surface then follows what is left.
     """
     sample, y, x = _sparse(pixels)
     basis = _quadratic(y, x)
     # A wide start follows a strong vignette, a narrow one does not sink into a large flake: the better one counts.
     trust = _trust(sample, pixels.dtype)
+    if covered is not None:
+        trust = trust * np.where(_sparse(covered[..., np.newaxis])[0][:, 0] > 0, COVERED_TRUST, 1)
     surfaces = [_follow(sample, basis, level, trust, start) for level in _levels(sample) for start in (0.2, 0.06)]
     surface = max(surfaces, key=lambda coefficients: float(trust @ _likeness(sample, basis @ coefficients, 0.02)))
     fitted = basis @ surface
@@ -119,6 +126,35 @@ def substrate(pixels: NDArray[np.generic]) -> Scaling:
     floor = float(sample.max()) / 50 or 1.0
     grid = center.T.reshape(-1, SURFACE_NODES, SURFACE_NODES).astype(np.float32)
     return Scaling(grid, np.maximum(grid, np.float32(floor)))
+
+
+def substrate_noise(
+    pixels: NDArray[np.generic], scaling: Scaling, covered: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return how far (C,) bare places of about 10 px across stray from the surface, as a share of it.
+
+    It is what an even region's contrast owes to the surface and to JPEG blocks; the noise of single pixels is averaged
+    out. A robust standard deviation; 1 where no bare place is left.
+
+    covered: (Y, X), where flakes are known to lie.
+    """
+    means = thumbnail(pixels, PATCH_PX)
+    shape_px = means.shape[:2]
+    center, _ = scaling.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
+    strays = means / np.maximum(center.transpose(1, 2, 0), 1e-6) - 1
+    bare = (np.abs(strays) < NEAR_SUBSTRATE).all(2)
+    if covered is not None:
+        bare &= thumbnail(covered[..., np.newaxis].astype(np.uint8), PATCH_PX)[..., 0] == 0
+    if not bare.any():
+        return np.ones(pixels.shape[2])
+    return np.asarray(1.48 * np.median(np.abs(strays[bare]), axis=0), np.float64)
+
+
+def thumbnail(pixels: NDArray[np.generic], factor: int) -> NDArray[Any]:
+    """Return pixels (Y, X, C) averaged over squares of factor x factor; the last rows and columns may count twice."""
+    height_px, width_px = (max(1, length // factor) for length in pixels.shape[:2])
+    small = cv2.resize(np.ascontiguousarray(pixels), (width_px, height_px), interpolation=cv2.INTER_AREA)
+    return np.asarray(small).reshape(height_px, width_px, -1)
 
 
 def _sparse(pixels: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 # Contrasts are counted in bins this wide, and the counts smoothed over about two: the noise of a smoothed image.
 BIN = 0.01
@@ -12,6 +14,11 @@ SMOOTH_BINS = 2.0
 RIM = np.ones((5, 5), np.uint8)
 LEAST_PEAK = 0.01
 DEEPEST_VALLEY = 0.6
+# Patches: colours are counted in cells this wide, a place is even within this range, and this many pixels make one.
+PATCH_BIN = 0.05
+EVEN = 0.05
+LEAST_PATCH_PX = 60
+STRIP_ROWS = 256
 
 
 def split(
@@ -49,6 +56,49 @@ def split(
                 count += 1
                 parts[pieces == number] = count
     return _filled(parts, mask) if count else whole
+
+
+def even_patches(contrast: NDArray[np.float32], allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the contrasts (N, C) of the even places of an image, the most common first, each colour once.
+
+    contrast: (C, y, x), smoothed. allowed: (y, x), where a place may count.
+    """
+    planes = np.ascontiguousarray(contrast.transpose(1, 2, 0))
+    spread = (cv2.dilate(planes, RIM) - cv2.erode(planes, RIM)).max(2)
+    even = allowed & (spread < EVEN + 0.1 * np.abs(planes).max(2))
+    samples = planes[even].astype(np.float64)
+    cells, places, counts = np.unique(
+        np.floor(samples / PATCH_BIN).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    sums = np.stack([np.bincount(places.ravel(), values, len(cells)) for values in samples.T], axis=1)
+    order = np.argsort(-counts, kind="stable")
+    kept: list[NDArray[np.float64]] = []
+    shares: list[int] = []
+    for index in order:
+        mean = sums[index] / counts[index]
+        same = [number for number, other in enumerate(kept) if np.abs(other - mean).max() < PATCH_BIN]
+        if same:
+            shares[same[0]] += int(counts[index])
+        else:
+            kept.append(mean)
+            shares.append(int(counts[index]))
+    large = [mean for mean, share in zip(kept, shares, strict=True) if share >= LEAST_PATCH_PX]
+    return np.array(large).reshape(-1, len(contrast))
+
+
+def crystals(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return for each terrace of labels (Y, X) the number of its crystal, from 1: terraces that touch share one."""
+    count = int(labels.max(initial=0))
+    pairs = [np.zeros((0, 2), np.int32)]
+    for start in range(0, labels.shape[0], STRIP_ROWS):
+        strip = labels[start : start + STRIP_ROWS + 1]
+        for here, there in ((strip[1:], strip[:-1]), (strip[:, 1:], strip[:, :-1])):
+            touch = (here != there) & (here > 0) & (there > 0)
+            pairs.append(np.unique(np.stack([here[touch], there[touch]], axis=1), axis=0))
+    first, second = np.concatenate(pairs).T - 1
+    touching = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+    number: NDArray[np.int32] = connected_components(touching, directed=False)[1]
+    return number.astype(np.int64) + 1
 
 
 def unevenness(contrast: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

@@ -1,15 +1,20 @@
 """Flakes: terraces that touch stay apart, tiles leave no trace, and contrast is what was drawn."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from micro import thin_film
+from micro.cli import run
+from micro.formats import write_image
 from micro.micrograph import Micrograph
 from micro.regions import Regions
 from micro.scenes.flakes import draw
 from micro.tasks import find, flakes
-from micro.tasks.flakes import FlakeSettings, decode, encode, measure
+from micro.tasks.flakes import FlakeSettings, decode, encode, identify, measure
 
 
 def maps_of(labels):
@@ -117,10 +122,12 @@ def test_contrast_is_the_one_that_was_drawn_even_under_a_vignette():
     pixels[labels == 2] *= (0.5, 0.6, 0.7)
     regions = Regions(labels, ("flake", "flake"), np.ones(2, np.float32))
     table = measure(regions, Micrograph(np.rint(pixels).astype(np.uint8), pixel_size_um=0.5))
-    np.testing.assert_allclose(table["contrast_red_mean"], [-0.1, -0.5], atol=0.02)
-    np.testing.assert_allclose(table["contrast_green_mean"], [-0.2, -0.4], atol=0.02)
-    np.testing.assert_allclose(table["contrast_blue_mean"], [0, -0.3], atol=0.02)
+    np.testing.assert_allclose(table["contrast_r_mean"], [-0.1, -0.5], atol=0.02)
+    np.testing.assert_allclose(table["contrast_g_mean"], [-0.2, -0.4], atol=0.02)
+    np.testing.assert_allclose(table["contrast_b_mean"], [0, -0.3], atol=0.02)
     np.testing.assert_allclose(table["area_um2"], [80 * 50 / 4, 80 * 70 / 4])
+    np.testing.assert_allclose(table["inscribed_diameter_um"], [50 / 2, 70 / 2], atol=1)
+    assert table["crystal"].tolist() == [1, 1]
     assert not any(name.endswith("_um2") for name in measure(regions, Micrograph(np.rint(pixels).astype(np.uint8))))
 
 
@@ -141,3 +148,106 @@ def test_scaled_pixels_are_contrast_plus_the_hue_of_the_substrate():
     hue = substrate_rgb / substrate_rgb.mean() - 1
     assert np.allclose(scaled[:, 60, 80], hue, atol=0.02)
     assert np.allclose(scaled[:, 30, 40] - scaled[:, 60, 80], -0.2, atol=0.02)
+
+
+def drawn_chip():
+    """A staircase of graphene on 90 nm, one to four layers, with its labels."""
+    labels = np.zeros((160, 240), np.int32)
+    light = np.ones((160, 240, 3))
+    steps = thin_film.contrast("graphene", np.arange(1, 5), 90.0, thin_film.Camera(centre_nm=(608.0, 537.0, 457.0)))
+    for count, step in enumerate(steps, 1):
+        labels[30:130, 40 * count : 40 * count + 40] = count
+        light[labels == count] += step
+    noise = np.random.default_rng(0).normal(0, 1, light.shape)
+    pixels = light * (130, 115, 150) + noise
+    return Micrograph(np.rint(pixels).astype(np.uint8), "chip.tif", 0.4), labels
+
+
+def named(image, labels, **settings):
+    regions = Regions(labels, ("flake",) * int(labels.max()), np.ones(int(labels.max()), np.float32))
+    table = measure(regions, image)
+    return identify(regions, image, table, FlakeSettings(**settings))
+
+
+def test_layers_are_counted_by_their_colour():
+    identity = named(*drawn_chip(), material="graphene", oxide_nm=90)
+    assert identity.class_names == ("1L", "2L", "3L", "4L")
+    np.testing.assert_array_equal(identity.columns["layers"], [1, 2, 3, 4])
+    np.testing.assert_allclose(identity.columns["thickness_nm"], 0.335 * np.arange(1, 5))
+    assert (identity.columns["layers_probability"] > 0.8).all()
+    assert not identity.columns["review"].any()
+    assert set(identity.columns["material"]) == {"graphene"}
+    assert identity.notes == ()
+
+
+def test_who_asks_for_more_certainty_gets_more_to_review():
+    identity = named(*drawn_chip(), material="graphene", oxide_nm=90, sure_above=1)
+    assert identity.columns["review"].all()
+
+
+def test_a_wrong_oxide_is_said_in_the_notes_and_every_region_is_up_for_review():
+    identity = named(*drawn_chip(), material="graphene", oxide_nm=285)
+    assert "does not explain the colours (misfit" in identity.notes[0]
+    assert identity.columns["review"].all()
+
+
+def test_a_grey_image_has_no_layers_and_says_so():
+    image, labels = drawn_chip()
+    identity = named(replace(image, pixels=image.pixels[..., :1]), labels)
+    assert set(identity.class_names) == {"unknown"}
+    assert identity.columns["review"].all()
+    assert "grey" in identity.notes[0]
+
+
+def test_no_regions_need_no_names():
+    image, labels = drawn_chip()
+    assert named(image, 0 * labels).class_names == ()
+
+
+def test_saturated_channels_are_said():
+    image, labels = drawn_chip()
+    pixels = image.pixels.copy()
+    pixels[labels == 4] = (90, 255, 255)
+    identity = named(replace(image, pixels=pixels), labels, material="graphene", oxide_nm=90)
+    assert identity.class_names[:3] == ("1L", "2L", "3L")
+    assert "1 of 4 regions" in identity.notes[-1]
+
+
+def test_points_in_a_table_become_a_profile_that_names_layers(tmp_path):
+    image, labels = drawn_chip()
+    write_image(tmp_path / "chip.tif", image)
+    rows = "".join(f"chip.tif,{40 * count + 20},80,{count}\n" for count in range(1, 5))
+    (tmp_path / "points.csv").write_text("image,x,y,layers\n" + rows, encoding="utf-8")
+    profile = str(tmp_path / "lab.yaml")
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", profile]) == 0
+    alone = np.where(labels == 2, 1, 0).astype(np.int32)
+    identity = named(image, alone, profile=profile)
+    assert identity.class_names == ("2L",)
+    assert identity.columns["layers_probability"][0] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("image,x,y\nchip.tif,1,1\n", "image,x,y,layers is needed"),
+        ("image,x,y,layers\nchip.tif,1,one,1\n", "image,x,y,layers is needed"),
+        ("image,x,y,layers\n", "no point"),
+        ("image,x,y,layers\nchip.tif,900,10,1\n", "lies outside"),
+        ("image,x,y,layers\nnone.tif,1,1,1\n", "none.tif"),
+    ],
+)
+def test_a_table_that_makes_no_profile_is_refused_with_a_reason(tmp_path, table, message, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    (tmp_path / "points.csv").write_text(table, encoding="utf-8")
+    out = tmp_path / "lab.yaml"
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_profile_of_an_unknown_material_is_refused(tmp_path, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    (tmp_path / "points.csv").write_text("image,x,y,layers\nchip.tif,60,80,1\n", encoding="utf-8")
+    out = tmp_path / "lab.yaml"
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "cheese", "--out", str(out)]) == 2
+    assert "graphene" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from micro.illumination import Scaling, percentiles, substrate, uniform
+from micro.illumination import Scaling, percentiles, substrate, substrate_noise, thumbnail, uniform
 
 
 def contrast(pixels, scaling):
@@ -88,3 +88,33 @@ def test_percentiles_by_counting_are_those_by_sorting(shape, dtype):
     pixels = (np.random.default_rng(4).random(shape) * 255).astype(dtype)
     expected = np.percentile(pixels.reshape(-1, shape[2]).astype(float), (0, 1, 50, 99, 100), axis=0)
     assert np.allclose(percentiles(pixels, (0, 1, 50, 99, 100)), expected, rtol=1e-12)
+
+
+def test_the_surface_follows_what_known_flakes_leave_free():
+    light = np.tile(150 - 0.1 * np.arange(300), (200, 1))
+    pixels = np.repeat(light[..., np.newaxis], 3, axis=2)
+    covered = np.zeros((200, 300), bool)
+    covered[:, 60:250] = True
+    pixels[covered] *= 0.93
+    found = substrate(np.rint(pixels).astype(np.uint8), covered)
+    center, _ = found.window((200, 300), slice(0, 200), slice(0, 300))
+    np.testing.assert_allclose(center[0][~covered], light[~covered], rtol=0.01)
+    assert np.median(pixels[..., 0][covered] / center[0][covered]) == pytest.approx(0.93, abs=0.01)
+
+
+def test_noise_of_the_substrate_is_that_of_its_patches_and_flakes_do_not_count():
+    rng = np.random.default_rng(0)
+    patches = rng.normal(0, 0.02, (20, 30, 3)).repeat(9, axis=0).repeat(9, axis=1)
+    pixels = 120 * (1 + patches)
+    covered = np.zeros(pixels.shape[:2], bool)
+    covered[:60, :60] = True
+    pixels[covered] *= 0.96
+    scaling = substrate(np.rint(pixels).astype(np.uint8), covered)
+    found = substrate_noise(np.rint(pixels).astype(np.uint8), scaling, covered)
+    np.testing.assert_allclose(found, 0.02, rtol=0.25)
+
+
+def test_a_thumbnail_is_the_mean_of_its_squares():
+    pixels = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
+    np.testing.assert_allclose(thumbnail(pixels, 2)[0, 0], pixels[:2, :2].mean((0, 1)))
+    assert thumbnail(pixels[..., :1], 9).shape == (1, 1, 1)

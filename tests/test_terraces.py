@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from micro.terraces import split, unevenness
+from micro.terraces import crystals, even_patches, split, unevenness
 
 
 def crystal(*contrasts, noise=0.008, width=40):
@@ -59,3 +59,29 @@ def test_the_smallest_regions_can_be_asked():
     one = np.full((3, 1, 1), -0.1, np.float32)
     assert split(one, np.ones((1, 1), bool), step=0.05, min_area_px=1).tolist() == [[1]]
     assert unevenness(one, np.ones((1, 1), bool)) == 0
+
+
+def test_terraces_that_touch_are_one_crystal():
+    labels = np.zeros((600, 90), np.int32)
+    labels[10:300, 10:20] = 1
+    labels[300:590, 10:20] = 2  # touches 1, across a border of the strips that are looked at
+    labels[10:50, 40:50] = 3
+    labels[10:50, 50:60] = 4
+    labels[100:110, 70:80] = 5
+    labels[110:120, 80:90] = 6  # touches 5 at a corner only
+    first, second, third, fourth, fifth, sixth = crystals(labels)
+    assert first == second
+    assert third == fourth
+    assert len({first, third, fifth, sixth}) == 4
+    assert crystals(np.zeros((5, 5), np.int32)).size == 0
+
+
+def test_even_patches_are_the_colours_of_an_image_the_most_common_first():
+    contrast = np.zeros((3, 120, 160), np.float32)
+    contrast[:, 10:50, 10:90] = np.array([-0.5, -0.4, 0.2])[:, np.newaxis, np.newaxis]
+    contrast[:, 60:90, 10:40] = np.array([0.8, 0.9, 0.6])[:, np.newaxis, np.newaxis]
+    contrast[:, 60:66, 100:106] = -0.9  # too small
+    contrast += np.random.default_rng(0).normal(0, 0.004, contrast.shape).astype(np.float32)
+    found = even_patches(contrast, np.abs(contrast).max(0) > 0.1)
+    np.testing.assert_allclose(found, [[-0.5, -0.4, 0.2], [0.8, 0.9, 0.6]], atol=0.01)
+    assert even_patches(contrast, np.zeros(contrast.shape[1:], bool)).shape == (0, 3)

@@ -7,6 +7,7 @@ from micro.cli import (  # noqa: F401  each registers its verbs
     gui,
     measure,
     predict,
+    profile,
     report,
     train,
 )

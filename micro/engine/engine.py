@@ -138,6 +138,7 @@ class Engine:
     def _predict_one(self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None) -> Prediction:
         regions: Regions | None = None
         table: Columns = {}
+        found: tuple[str, ...] = ()
         if maps is not None and self.task.decode is not None:
             regions = self.task.decode(maps, self.settings)
             if self.task.refine is not None:
@@ -145,6 +146,10 @@ class Engine:
             regions = _on_grid(regions, (job.image.height_px, job.image.width_px))
             if self.task.measure is not None:
                 table = self.task.measure(regions, job.image)
+            if self.task.identify is not None:
+                identity = self.task.identify(regions, job.image, table, self.settings)
+                regions = replace(regions, class_names=identity.class_names)
+                table, found = {**table, **identity.columns}, identity.notes
         best = max(scores, key=scores.__getitem__) if scores else None
         verdict = None
         if best is not None and self.task.judge is not None:
@@ -161,7 +166,7 @@ class Engine:
             class_name=best,
             class_scores=scores,
             verdict=verdict,
-            notes=job.image.notes + job.notes + self._notes,
+            notes=job.image.notes + job.notes + found + self._notes,
         )
 
     def _prepare(self, image: Micrograph) -> _Job:

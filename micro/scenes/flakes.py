@@ -58,9 +58,9 @@ def draw(seed: int, height_px: int = 512, width_px: int = 512) -> Scene:
     field.scatter()
     colours = _colours(rng, crystal)
     light = colours[np.minimum(field.thickness_nm / TABLE_STEP_NM, len(colours) - 1).astype(np.int32)]
-    light = _residue(rng, _rims(rng, light, field.thickness_nm))
+    light = lay_residue(rng, rim_thick(rng, light, field.thickness_nm))
     pixels = _camera(rng, light)
-    labels = _terraces(field.layers, crystal.thin_layers)
+    labels = number_terraces(field.layers, crystal.thin_layers)
     image = Micrograph(pixels, f"flakes-{seed}", PIXEL_SIZE_UM, "drawn at this size")
     return Scene(image, labels, ("flake",) * int(labels.max()))
 
@@ -238,7 +238,7 @@ def _tear(rng: np.random.Generator, along: NDArray[np.float64], radius_px: float
     return np.interp(along.ravel(), knots, rng.normal(0, size_px, len(knots))).reshape(along.shape)
 
 
-def _terraces(layers: NDArray[np.int32], thin_layers: int) -> NDArray[np.int32]:
+def number_terraces(layers: NDArray[np.int32], thin_layers: int) -> NDArray[np.int32]:
     """Number the connected pieces (Y, X) of equal thickness among the thin ones."""
     labels = np.zeros(layers.shape, np.int32)
     last = 0
@@ -252,7 +252,7 @@ def _terraces(layers: NDArray[np.int32], thin_layers: int) -> NDArray[np.int32]:
     return labels
 
 
-def _rims(rng: np.random.Generator, light: Image, thickness_nm: Image) -> Image:
+def rim_thick(rng: np.random.Generator, light: Image, thickness_nm: Image) -> Image:
     """Darken the outlines of thick crystals, whose edges are out of focus, and throw the shadow of a lifted corner."""
     thick = (thickness_nm > 15).astype(np.uint8)
     width = 2 * int(rng.integers(0, 3)) + 1
@@ -270,7 +270,7 @@ def _rims(rng: np.random.Generator, light: Image, thickness_nm: Image) -> Image:
     return light
 
 
-def _residue(rng: np.random.Generator, light: Image) -> Image:
+def lay_residue(rng: np.random.Generator, light: Image) -> Image:
     """Lay what is no crystal over the specimen: tape residue, dried rings, scratches, dust, dots and lettering."""
     height_px, width_px = light.shape[:2]
     light = light.copy()

@@ -40,6 +40,18 @@ class Targets:
     weight: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What the regions of one image are, found from all of them together.
+
+    class_names: one a region. columns: what else is known of each. notes: facts that concern the whole image.
+    """
+
+    class_names: tuple[str, ...]
+    columns: Columns
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Habits:
     """How networks of a task are usually trained; a plan starts from here.
@@ -73,6 +85,8 @@ class Task:
     refine: regions, pixels (Y, X, C) on the network's grid, their scaling, settings -> regions, where the pixels tell
         more than the maps did.
     measure: regions on the image's own grid and that image -> columns, one value a region.
+    identify: those regions, that image, their columns and settings -> what each region is, where the network does not
+        say.
     spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
         them, which do not change the answer; for training.
     judge: class of the frame, its probability, settings and the recipe's review_below -> OK, REVIEW or NG.
@@ -92,6 +106,7 @@ class Task:
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
     refine: Callable[[Regions, NDArray[np.generic], Scaling, Any], Regions] | None = None
     measure: Callable[[Regions, Micrograph], Columns] | None = None
+    identify: Callable[[Regions, Micrograph, Columns, Any], Identity] | None = None
     spoil: Callable[[NDArray[np.float32], NDArray[np.int32], np.random.Generator], NDArray[np.float32]] | None = None
     judge: Callable[[str, float, Any, float | None], str] | None = None
     habits: Habits = Habits()

@@ -1,8 +1,14 @@
-"""Thin flakes on oxidised silicon: one region for each connected terrace of one thickness.
+"""Thin flakes on oxidised silicon: one region for each connected terrace of one thickness, and how many layers it has.
 
 The network reads contrast against the local substrate. `inside` says where a thin terrace is, `depth` how far from its
 outline; where two terraces touch, the depth falls to zero between them, so cores are apart and grow back to the seam.
+Physics then names the layers from the contrasts of all regions of an image; see `micro.thin_film`.
 """
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -10,18 +16,37 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.ndimage import find_objects
 
-from micro import terraces
-from micro.illumination import Scaling, substrate
+from micro import formats, terraces, thin_film
+from micro.errors import BadSetting
+from micro.illumination import Scaling, substrate, substrate_noise, thumbnail
 from micro.measure import columns
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import Habits, Targets, Task, TaskSettings
+from micro.tasks import Habits, Identity, Targets, Task, TaskSettings
 from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
 MOST_HUE = 0.5
 BLOCK_PX = 1024
+CHANNELS = ("r", "g", "b")
+RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
+COVER_RIM_PX = 6
+SATURATED = 0.98  # of what a pixel can hold
+MOST_SATURATED = 0.1  # share of a region that may be saturated before a channel is left out
+CONTEXT_PX = 600_000
+CONTEXT_LEAST, CONTEXT_MOST = 0.2, 2.0  # of a contrast; thinner patches may be residue, brighter ones glare
+CONTEXT_BRIGHTEST = 0.8  # of what a pixel can hold
+MARK_PX = 3  # a mark stands for a square that reaches so far
+LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
+
+
+class Mark(NamedTuple):
+    """A place in an image where the number of layers is known."""
+
+    x_px: float
+    y_px: float
+    layers: int
 
 
 class FlakeSettings(TaskSettings):
@@ -39,6 +64,19 @@ class FlakeSettings(TaskSettings):
         default=0.035, gt=0, description="regions whose contrast strays more are no terraces; half a layer of graphene"
     )
     min_area_px: int = Field(default=300, ge=1, description="smaller regions are dropped; 300 px are 46 um2 at 0.39 um")
+    material: Literal["auto", "graphene", "mos2", "ws2", "mose2", "wse2", "hbn"] = Field(
+        default="auto", description="the crystal; auto takes the one that explains the colours best"
+    )
+    oxide_nm: Literal["auto"] | Annotated[float, Field(gt=10, lt=1000)] = Field(
+        default="auto", description="thickness of the oxide; auto allows about 90, 285 and 300 nm"
+    )
+    gamma: Literal["auto"] | Annotated[float, Field(ge=0.5, le=3)] = Field(
+        default="auto", description="1.0 for a linear camera, 2.2 for pixels encoded for a screen"
+    )
+    profile: str | None = Field(default=None, description="YAML file of a microscope setting, made by `micro profile`")
+    sure_above: float = Field(
+        default=0.8, ge=0, le=1, description="regions named with less probability are flagged for review"
+    )
 
 
 def scaling(pixels: NDArray[np.generic]) -> Scaling:
@@ -152,26 +190,173 @@ def _strips(height_px: int) -> list[slice]:
 
 
 def measure(regions: Regions, image: Micrograph) -> Columns:
-    """Return size and shape of each flake and its mean contrast against the substrate around it.
+    """Return size, shape, crystal and contrast of each terrace.
 
-    contrast_<channel>_mean: (intensity - substrate) / substrate; -0.1 is a tenth darker.
+    contrast_<channel>_mean: (intensity - substrate) / substrate; -0.1 is a tenth darker. The blurred rim of a terrace
+    does not count, and the substrate is the surface that the rest of the image shows.
+    inscribed_diameter: of the largest circle inside. crystal: terraces that touch have the same number.
     """
-    scaling = substrate(image.pixels)
-    count = len(regions) + 1
-    contrast_sum = np.zeros((image.channels, count))
-    area_px = np.zeros(count)
-    shape_px = (image.height_px, image.width_px)
-    for rows in _strips(image.height_px):
-        center, spread = scaling.window(shape_px, rows, slice(0, image.width_px))
+    table = columns(regions.labels, image.pixel_size_um)
+    light = substrate(image.pixels, _covered(regions))
+    diameter_px = np.full(len(regions), np.nan)
+    contrast = np.full((len(regions), image.channels), np.nan)
+    for index, window in enumerate(find_objects(regions.labels, len(regions))):
+        if window is None:
+            continue
+        inside = regions.labels[window] == index + 1
+        depth_px = _depth_px(inside)
+        diameter_px[index] = 2 * depth_px.max()
+        center, spread = light.window(regions.labels.shape, *window)
+        even = depth_px > min(RIM_PX, depth_px.max() / 2)
+        pixels = image.pixels[window].astype(np.float32).transpose(2, 0, 1)
+        contrast[index] = ((pixels - center) / spread)[:, even].mean(1)
+    table["inscribed_diameter_px"] = diameter_px
+    if image.pixel_size_um is not None:
+        table["inscribed_diameter_um"] = diameter_px * image.pixel_size_um
+    table["crystal"] = terraces.crystals(regions.labels)
+    names = CHANNELS if image.channels == len(CHANNELS) else ("grey",)
+    return table | {f"contrast_{name}_mean": values for name, values in zip(names, contrast.T, strict=True)}
+
+
+def _depth_px(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how far each pixel (y, x) inside lies from the outline."""
+    framed = cv2.copyMakeBorder(inside.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    return np.asarray(cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
+
+
+def _covered(regions: Regions) -> NDArray[np.bool_]:
+    """Return where (Y, X) regions and the blur around them lie."""
+    flakes = (regions.labels > 0).view(np.uint8)
+    return np.asarray(cv2.dilate(flakes, np.ones((2 * COVER_RIM_PX + 1,) * 2, np.uint8))) > 0
+
+
+def identify(regions: Regions, image: Micrograph, table: Columns, settings: FlakeSettings) -> Identity:
+    """Name the layers of each terrace by the physics of thin films; see `micro.thin_film.naming`.
+
+    layers: NaN where the class is no number of layers. layers_probability: of the class, whatever it is.
+    thickness_nm, thickness_low_nm, thickness_high_nm: median and 95 % interval. review: whether to look again.
+    """
+    count = len(regions)
+    if image.channels != len(CHANNELS):
+        note = "a grey image has no colours to count layers by"
+        return Identity((thin_film.UNKNOWN,) * count, {"review": np.ones(count, bool)}, (note,) if count else ())
+    asked = _asked(settings)
+    if not count:
+        return Identity((), {})
+    contrast = np.stack([table[f"contrast_{name}_mean"] for name in CHANNELS], axis=1).astype(np.float64)
+    covered = _covered(regions)
+    light = substrate(image.pixels, covered)
+    usable = ~_saturated(regions, image.pixels)
+    seen = thin_film.Seen(
+        contrast=np.nan_to_num(contrast),
+        usable=usable & np.isfinite(contrast),
+        context=_context(image.pixels, light, covered),
+        noise=np.hypot(LEAST_NOISE, substrate_noise(image.pixels, light, covered)),
+    )
+    names = thin_film.name(seen, asked)
+    notes = list(names.remarks)
+    if not usable.all():
+        notes.append(f"saturated channels were left out in {np.count_nonzero(~usable.all(1))} of {count} regions")
+    found: Columns = {
+        "layers": names.layers,
+        "layers_probability": names.probability,
+        "thickness_nm": names.thickness_nm,
+        "thickness_low_nm": names.low_nm,
+        "thickness_high_nm": names.high_nm,
+        "misfit": names.misfit,
+        "material": np.full(count, names.material),
+        "review": (names.probability < settings.sure_above) | (np.array(names.class_names) == thin_film.UNKNOWN),
+    }
+    return Identity(names.class_names, found, tuple(notes))
+
+
+def read_points(path: Path) -> tuple[thin_film.Point, ...]:
+    """Return the points of a CSV table image,x,y,layers, whose images lie beside it; raise BadSetting if it is none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        marks: dict[str, list[Mark]] = {}
+        for row in rows:
+            marks.setdefault(row["image"], []).append(Mark(float(row["x"]), float(row["y"]), int(row["layers"])))
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
+        raise BadSetting(
+            f"{path}: a table with the columns image,x,y,layers is needed, in pixels and whole layers. {fault!r}"
+        ) from fault
+    if not marks:
+        raise BadSetting(f"{path}: there is no point in this table.")
+    found = [known_points(formats.read(path.parent / name, name), places) for name, places in marks.items()]
+    return tuple(point for points in found for point in points)
+
+
+def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Point, ...]:
+    """Return the contrasts of places with known layers, for a microscope profile.
+
+    Raises BadSetting for a mark outside the image, on a saturated place, or on an image without colours.
+    """
+    if image.channels != len(CHANNELS):
+        raise BadSetting(f"{image.name}: a profile needs a colour image, and this one is grey.")
+    light = substrate(image.pixels)
+    shape_px = image.height_px, image.width_px
+    points = []
+    for mark in marks:
+        where = f"{image.name}: ({mark.x_px:g}, {mark.y_px:g})"
+        if not (0 <= mark.y_px < image.height_px and 0 <= mark.x_px < image.width_px):
+            raise BadSetting(f"{where} lies outside its {image.width_px} x {image.height_px} px.")
+        rows, across = (
+            slice(max(int(middle) - MARK_PX, 0), min(int(middle) + MARK_PX + 1, length))
+            for middle, length in zip((mark.y_px, mark.x_px), shape_px, strict=True)
+        )
+        pixels = image.pixels[rows, across].astype(np.float64)
+        if np.median(pixels.max(2)) >= SATURATED * _full(image.pixels):
+            raise BadSetting(f"{where} is saturated, and its contrast is lost. Expose less.")
+        center, spread = light.window(shape_px, rows, across)
+        red, green, blue = np.median((pixels.transpose(2, 0, 1) - center) / spread, axis=(1, 2)).tolist()
+        points.append(
+            thin_film.Point(image=image.name, layers=mark.layers, contrast_r=red, contrast_g=green, contrast_b=blue)
+        )
+    return tuple(points)
+
+
+def _full(pixels: NDArray[np.generic]) -> float:
+    """Return the largest value that such pixels can have; for floats the largest one they do have."""
+    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else float(pixels.max())
+
+
+def _asked(settings: FlakeSettings) -> thin_film.Asked:
+    return thin_film.Asked(
+        material=None if settings.material == "auto" else settings.material,
+        oxide_nm=None if settings.oxide_nm == "auto" else settings.oxide_nm,
+        gamma=None if settings.gamma == "auto" else settings.gamma,
+        profile=thin_film.Profile.load(Path(settings.profile)) if settings.profile else None,
+    )
+
+
+def _saturated(regions: Regions, pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Return for each region and channel (R, C) whether too much of it is as bright as a pixel can be, or black."""
+    count, channels = len(regions) + 1, pixels.shape[2]
+    full = _full(pixels) if pixels.dtype.kind == "u" else np.inf
+    total, lost = np.zeros(count), np.zeros((count, channels))
+    for rows in _strips(pixels.shape[0]):
         flat = regions.labels[rows].ravel()
-        area_px += np.bincount(flat, minlength=count)
-        for channel in range(image.channels):
-            contrast = (image.pixels[rows, :, channel] - center[channel]) / spread[channel]
-            contrast_sum[channel] += np.bincount(flat, weights=contrast.ravel(), minlength=count)
-    names = ("red", "green", "blue") if image.channels == 3 else ("grey",)
-    mean = contrast_sum[:, 1:] / np.maximum(area_px[1:], 1)
-    contrasts: Columns = {f"contrast_{name}_mean": values for name, values in zip(names, mean, strict=True)}
-    return {**columns(regions.labels, image.pixel_size_um), **contrasts}
+        total += np.bincount(flat, minlength=count)
+        strip = pixels[rows].astype(np.float32)
+        ends = (strip >= SATURATED * full) | (strip <= 0)
+        for channel in range(channels):
+            lost[:, channel] += np.bincount(flat, ends[..., channel].ravel(), count)
+    return np.asarray(lost[1:] > MOST_SATURATED * total[1:, np.newaxis])
+
+
+def _context(pixels: NDArray[np.generic], light: Scaling, covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return contrasts (N, 3) of thick crystals elsewhere: they tell gamma and oxide, since the curve is one."""
+    factor = max(2, round((pixels.shape[0] * pixels.shape[1] / CONTEXT_PX) ** 0.5))
+    small = thumbnail(pixels, factor)
+    shape_px = small.shape[:2]
+    center, spread = light.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
+    contrast = ((small.transpose(2, 0, 1) - center) / spread).astype(np.float32)
+    free = thumbnail(covered[..., np.newaxis].astype(np.uint8), factor)[..., 0] == 0
+    free &= (small < CONTEXT_BRIGHTEST * _full(pixels)).all(2)
+    free &= (np.abs(contrast).max(0) > CONTEXT_LEAST) & (contrast.max(0) < CONTEXT_MOST)
+    return terraces.even_patches(contrast, free)
 
 
 TASK = Task(
@@ -184,6 +369,7 @@ TASK = Task(
     decode=decode,
     refine=refine,
     measure=measure,
+    identify=identify,
     habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=192, batch=4, learning_rate=2e-3, ema_decay=0.995),
     colour_is_evidence=True,
 )

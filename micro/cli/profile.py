@@ -1,0 +1,60 @@
+"""`micro profile`: a microscope setting from a few flakes whose layers are known."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from micro.cli.app import DONE, app
+from micro.cli.screen import err, out
+
+
+@app.command
+def profile(
+    points: Path,
+    *,
+    material: str,
+    out_file: Annotated[Path, Parameter(name=["--out", "-o"])],
+    oxide_nm: float | None = None,
+    gamma: float | None = None,
+) -> int:
+    """Make a profile of one microscope setting from flakes whose layers are known, for `predict --set profile=FILE`.
+
+    Five points of different layers are enough. All images must be taken with the same objective, lamp, camera and
+    exposure as those that are to be named.
+
+    Parameters
+    ----------
+    points
+        CSV table image,x,y,layers: an image's path beside the table, a pixel on a flake, and its number of layers.
+    material
+        graphene, mos2, ws2, mose2, wse2 or hbn.
+    out_file
+        YAML file of the profile.
+    oxide_nm
+        Nominal thickness of the oxide, if it is known.
+    gamma
+        1.0 for a linear camera, 2.2 for pixels encoded for a screen, if it is known.
+    """
+    from pydantic import ValidationError
+
+    from micro import thin_film
+    from micro.errors import BadSetting
+    from micro.tasks import flakes
+
+    known = flakes.read_points(points)
+    try:
+        made = thin_film.Profile(material=material, oxide_nm=oxide_nm, gamma=gamma, points=known)  # type: ignore[arg-type]
+    except ValidationError as fault:
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BadSetting(reasons) from fault
+    made.save(out_file)
+    out.print(f"{out_file}: {len(known)} points of {material}.")
+    if len(known) > 1:
+        answers = thin_film.named_by_the_others(made)
+        right = sum(answer == f"{point.layers}L" for answer, point in zip(answers, known, strict=True))
+        out.print(f"{right} of {len(known)} points are named as you say from the others alone.")
+        for answer, point in zip(answers, known, strict=True):
+            if answer != f"{point.layers}L":
+                err.print(f"{point.image}: {point.layers}L by your table, {answer} by the other points.")
+    return DONE

@@ -1,0 +1,30 @@
+"""Thin crystals on oxidised silicon under the microscope: from layers to colours, and back.
+
+`materials` holds the indices, `stack` the optics, `camera` what a camera shows of one stack. `atlas` tabulates that for
+many microscopes at once, `inference` weighs them by how well they explain an image, and `naming` says how many layers
+each region has.
+"""
+
+from micro.thin_film.camera import Camera, contrast
+from micro.thin_film.materials import MATERIALS, Material, find, refractive_index
+from micro.thin_film.naming import RESIDUE, THICK, UNKNOWN, Asked, Names, Seen, name, named_by_the_others
+from micro.thin_film.profile import Point, Profile
+
+__all__ = [
+    "MATERIALS",
+    "RESIDUE",
+    "THICK",
+    "UNKNOWN",
+    "Asked",
+    "Camera",
+    "Material",
+    "Names",
+    "Point",
+    "Profile",
+    "Seen",
+    "contrast",
+    "find",
+    "name",
+    "named_by_the_others",
+    "refractive_index",
+]

@@ -1,0 +1,269 @@
+"""How many layers each region has, how sure that is, and whether what the user said of the chip can be true."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micro.thin_film.inference import Evidence, Hypothesis, Likelihood, Swarm
+from micro.thin_film.materials import MATERIALS, find
+from micro.thin_film.profile import Profile
+
+Real = NDArray[np.float64]
+
+MOST_LAYERS = 10  # more than these are "thick"
+THICK, RESIDUE, UNKNOWN = "thick", "residue", "unknown"
+# Nominal 90 nm chips range from 75 to 105 nm; 285 and 300 nm chips overlap.
+USUAL_OXIDES_NM = ((88.0, 8.0), (292.0, 10.0))
+OXIDE_DOUBT = 0.03  # of an oxide that the user gives
+GAMMA_DOUBT = 0.05
+# Linear cameras; pixels encoded for screens (IEC 61966-2-1: a power of 0.44 to 0.52 at usual levels); and any other
+# tone curve. Measured on 285 nm chips: 0.6, 0.7, 0.75, 0.75, 0.9 and 1.5 times the calculated contrast of graphene.
+USUAL_EXPONENTS = ((0.45, 1.0, 0.04), (0.2, 0.47, 0.08), (0.35, 0.78, 0.3))
+STRANGE_REGION, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.5, 0.02
+SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
+MOST_EVIDENCE = 40
+WORD_OF_THE_USER = 1000.0  # to one, against another material or oxide
+PARTICLES, RIVAL_PARTICLES = 1024, 256
+STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
+HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
+POINT_NOISE = 0.01  # of a contrast that was taken at one place
+INTERVAL = 0.95
+CLASSES = (*(f"{count}L" for count in range(1, MOST_LAYERS + 1)), THICK, RESIDUE, UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the chip and the camera; None where nothing is said.
+
+    gamma: 1.0 for a linear camera, 2.2 for one that encodes like a screen.
+    profile: points with known layers, taken with this microscope setting.
+    """
+
+    material: str | None = None
+    oxide_nm: float | None = None
+    gamma: float | None = None
+    profile: Profile | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What an image shows.
+
+    contrast: (R, 3) of each region. usable: (R, 3), False where a channel is saturated.
+    context: (N, 3), contrasts of even patches elsewhere in the image, whatever they are.
+    noise: (3,) standard deviation of a contrast that comes from the substrate.
+    """
+
+    contrast: Real
+    usable: NDArray[np.bool_]
+    context: Real
+    noise: Real
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """The answer, one entry a region where not said otherwise.
+
+    class_names: "1L" to "10L", "thick", "residue" or "unknown". probability: of that class.
+    layers: number of layers, NaN where the class is no number of layers.
+    thickness_nm, low_nm, high_nm: median and 95 % interval of the height, given that the region is a crystal; NaN for
+        residue and unknown.
+    misfit: distance from the nearest height, in standard deviations a channel.
+    material: the one that explains the image best. oxide_nm: its oxide.
+    trust: probability that the material and the oxide are what the user says; 1 where nothing is said.
+    remarks: what the user should know, in words.
+    """
+
+    class_names: tuple[str, ...]
+    probability: Real
+    layers: Real
+    thickness_nm: Real
+    low_nm: Real
+    high_nm: Real
+    misfit: Real
+    material: str
+    oxide_nm: float
+    trust: float
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Explanation:
+    """One hypothesis, the microscopes that it leaves, and its weight; said: whether it is what the user says."""
+
+    swarm: Swarm
+    weight: float
+    said: bool
+
+    @property
+    def hypothesis(self) -> Hypothesis:
+        return self.swarm.likelihood.hypothesis
+
+    @property
+    def oxide_nm(self) -> float:
+        """The oxide of the microscopes that are left, on average."""
+        return float(self.swarm.likelihood.microscopes(self.swarm.position).oxide_nm.mean())
+
+
+def name(seen: Seen, asked: Asked) -> Names:
+    """Name the regions of one image.
+
+    What the user says of material and oxide is believed 1000 to 1; where the contrasts speak louder for others, the
+    regions are "unknown" and a remark says why.
+    """
+    evidence = _evidence(seen, asked.profile)
+    explanations = _explained(evidence, asked)
+    said = [part for part in explanations if part.said]
+    best = max(said, key=lambda part: part.weight)
+    count = len(seen.contrast)
+    regions = Evidence(
+        seen.contrast, seen.usable, np.zeros(count, np.int64), np.full(count, STRANGE_REGION), seen.noise
+    )
+    share = np.zeros((count, len(CLASSES)))
+    heights, weights = [], []
+    for part in said:
+        likelihood = part.swarm.likelihood
+        answer = part.weight * likelihood.answer(part.swarm.position, regions)
+        film = answer[:, likelihood.films]
+        place = np.rint(likelihood.layers).astype(np.intp).clip(1, MOST_LAYERS + 1) - 1
+        for index in range(MOST_LAYERS + 1):
+            share[:, index] += film[:, place == index].sum(1)
+        share[:, CLASSES.index(RESIDUE)] += answer[:, likelihood.residues].sum(1)
+        heights.append(likelihood.height_nm)
+        weights.append(film)
+    share[:, CLASSES.index(UNKNOWN)] = (1 - share.sum(1)).clip(0)
+    chosen = share.argmax(1)
+    quantiles = _quantiles(np.concatenate(heights), np.concatenate(weights, axis=1))
+    median_nm, low_nm, high_nm = np.where(chosen <= MOST_LAYERS, quantiles, np.nan)
+    names = Names(
+        class_names=tuple(CLASSES[index] for index in chosen),
+        probability=share[np.arange(count), chosen],
+        layers=np.where(chosen < MOST_LAYERS, chosen + 1.0, np.nan),
+        thickness_nm=median_nm,
+        low_nm=low_nm,
+        high_nm=high_nm,
+        misfit=best.swarm.likelihood.misfit(best.swarm.position, regions),
+        material=best.hypothesis.material,
+        oxide_nm=best.oxide_nm,
+        trust=sum(part.weight for part in said),
+    )
+    return replace(names, remarks=_remarks(names, explanations, asked))
+
+
+def named_by_the_others(profile: Profile) -> tuple[str, ...]:
+    """Return what each point of a profile would be named by the other points: how far the profile can be trusted."""
+    answers = []
+    for index, point in enumerate(profile.points):
+        others = profile.model_copy(update={"points": profile.points[:index] + profile.points[index + 1 :]})
+        contrast = np.array([[point.contrast_r, point.contrast_g, point.contrast_b]])
+        seen = Seen(contrast, np.ones((1, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
+        answers.append(name(seen, Asked(profile=others)).class_names[0])
+    return tuple(answers)
+
+
+def _evidence(seen: Seen, profile: Profile | None) -> Evidence:
+    """Return the contrasts that speak for or against microscopes: regions, context, and points of the profile."""
+    distinct = _distinct(seen.contrast)[:MOST_EVIDENCE]
+    contrast, usable = [seen.contrast[distinct]], [seen.usable[distinct]]
+    strange = [np.full(len(distinct), STRANGE_REGION)]
+    layers = [np.zeros(len(distinct), np.int64)]
+    fresh = [row for row in seen.context if not _seen_before(row, contrast[0])]
+    context = np.array(fresh[: MOST_EVIDENCE - len(distinct)]).reshape(-1, 3)
+    points = profile.points if profile else ()
+    known = np.array([(point.contrast_r, point.contrast_g, point.contrast_b) for point in points]).reshape(-1, 3)
+    for extra, doubt, count in (
+        (context, STRANGE_CONTEXT, np.zeros(len(context), np.int64)),
+        (known, STRANGE_POINT, np.array([point.layers for point in points], np.int64)),
+    ):
+        contrast.append(extra)
+        usable.append(np.ones(extra.shape, bool))
+        strange.append(np.full(len(extra), doubt))
+        layers.append(count)
+    return Evidence(
+        np.concatenate(contrast), np.concatenate(usable), np.concatenate(layers), np.concatenate(strange), seen.noise
+    )
+
+
+def _distinct(contrast: Real) -> NDArray[np.intp]:
+    """Return indices of contrasts (R, 3) such that each one is the same colour as one of them."""
+    kept: list[int] = []
+    for index, row in enumerate(contrast):
+        if not _seen_before(row, contrast[kept]):
+            kept.append(index)
+    return np.array(kept, np.intp)
+
+
+def _seen_before(row: Real, others: Real) -> bool:
+    return len(others) > 0 and bool(np.abs(others - row).max(1).min() <= SAME_COLOUR)
+
+
+def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
+    """Return what is left of each hypothesis that can explain the evidence, and all that the user says."""
+    profile = asked.profile
+    material = profile.material if profile else asked.material
+    oxide_nm = (profile.oxide_nm if profile else None) or asked.oxide_nm
+    gamma = (profile.gamma if profile else None) or asked.gamma
+    exponents = ((1.0, 1 / gamma, GAMMA_DOUBT),) if gamma else USUAL_EXPONENTS
+    said_oxides = ((oxide_nm, OXIDE_DOUBT * oxide_nm),) if oxide_nm else USUAL_OXIDES_NM
+    said_materials = (material,) if material else MATERIALS
+    rivals = [] if profile else [(name, *oxide) for name in MATERIALS for oxide in USUAL_OXIDES_NM]
+    said = [(name, *oxide) for name in said_materials for oxide in said_oxides]
+    if oxide_nm:  # what the user calls 285 nm is no rival to 292 nm
+        rivals = [rival for rival in rivals if abs(rival[1] - oxide_nm) > 3 * rival[2]]
+    swarms = [
+        (
+            Swarm(Likelihood(Hypothesis(*chip, exponents)), evidence, PARTICLES if chip in said else RIVAL_PARTICLES),
+            chip in said,
+        )
+        for chip in dict.fromkeys([*said, *rivals])
+    ]
+    best, best_said = (max(swarm.best for swarm, true in swarms if true or not only) for only in (False, True))
+    kept = [(swarm, true) for swarm, true in swarms if swarm.best > (best_said if true else best) - HOPELESS]
+    for swarm, _ in kept:
+        swarm.settle()
+    bonus = np.log(WORD_OF_THE_USER)
+    logs = np.array([swarm.log_evidence + bonus * true for swarm, true in kept])
+    weights = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    for (swarm, true), weight in zip(kept, weights, strict=True):
+        if true and weight > WORTH_STIRRING:
+            swarm.stir(STIRS)
+    return [_Explanation(swarm, float(weight), true) for (swarm, true), weight in zip(kept, weights, strict=True)]
+
+
+def _quantiles(heights_nm: Real, weights: Real) -> Real:
+    """Return median and both ends of the interval (3, R) of heights (K,) with weights (R, K)."""
+    order = np.argsort(heights_nm)
+    heights, ranks = heights_nm[order], weights[:, order].cumsum(1)
+    ends = (0.5, (1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    return np.array([[heights[np.searchsorted(rank, end * rank[-1])] for rank in ranks] for end in ends])
+
+
+def _remarks(names: Names, explanations: list[_Explanation], asked: Asked) -> tuple[str, ...]:
+    """Return what the user should know of the image as a whole."""
+    misfit = float(np.median(names.misfit))
+    chip = _chip(names.material, names.oxide_nm)
+    unknown = names.class_names.count(UNKNOWN)
+    if names.trust < 0.5:
+        rival = max((part for part in explanations if not part.said), key=lambda part: part.weight)
+        odds = rival.weight / max(names.trust, 1e-9) * WORD_OF_THE_USER
+        return (
+            f"{chip} does not explain the colours (misfit {misfit:.1f} standard deviations): "
+            f"{_chip(rival.hypothesis.material, rival.oxide_nm)} does {odds:.2g} times better. "
+            f"Is the material or the oxide another one?",
+        )
+    remarks = []
+    if asked.material is None and asked.profile is None:
+        weight = sum(part.weight for part in explanations if part.hypothesis.material == names.material)
+        remarks.append(f"read as {chip} with a probability of {weight:.2f}, since no material was given")
+    if 2 * unknown > len(names.class_names):
+        remarks.append(
+            f"{unknown} of {len(names.class_names)} regions fit no number of layers of {find(names.material).title} "
+            f"(misfit {misfit:.1f} standard deviations)"
+        )
+    return tuple(remarks)
+
+
+def _chip(material: str, oxide_nm: float) -> str:
+    return f"{find(material).title} on {oxide_nm:.0f} nm of oxide"

@@ -1,0 +1,142 @@
+"""Layers from contrasts: what the physics makes certain is certain, and what it leaves open is said to be open."""
+
+import re
+
+import numpy as np
+import pytest
+
+from micro.errors import BadSetting
+from micro.thin_film import Asked, Camera, Point, Profile, Seen, contrast, name, named_by_the_others
+from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights, recorded
+from micro.thin_film.materials import refractive_index
+from micro.thin_film.stack import cone_reflectance
+
+# cameras that are none of the prior's own: their channels lie apart from its middle
+CAMERA = Camera(aperture=0.5, centre_nm=(610.0, 535.0, 455.0), width_nm=75.0, stray=0.02)
+
+
+def seen(rows, *, noise=0.004, context=()):
+    rows = np.asarray(rows, float).reshape(-1, 3)
+    rows = rows + np.random.default_rng(0).normal(0, noise, rows.shape)
+    context = np.asarray(context, float).reshape(-1, 3)
+    return Seen(rows, np.ones(rows.shape, bool), context, np.full(3, 0.007))
+
+
+def film(material, layers, oxide_nm, camera=CAMERA):
+    return contrast(material, np.atleast_1d(layers), oxide_nm, camera)
+
+
+@pytest.mark.parametrize(("material", "oxide_nm"), [("graphene", 90.0), ("mos2", 285.0), ("wse2", 90.0)])
+def test_a_staircase_is_named_step_by_step(material, oxide_nm):
+    names = name(seen(film(material, [1, 2, 3, 4], oxide_nm)), Asked(material, oxide_nm))
+    assert names.class_names == ("1L", "2L", "3L", "4L")
+    np.testing.assert_array_equal(names.layers, [1, 2, 3, 4])
+    assert (names.probability > 0.8).all()
+    assert names.trust > 0.9
+    assert names.remarks == ()
+
+
+def test_a_staircase_is_named_whatever_the_exposure_and_gamma():
+    for gamma in (1.0, 1.5, 2.2):
+        camera = Camera(aperture=0.5, centre_nm=(610.0, 535.0, 455.0), gamma=gamma)
+        names = name(seen(film("graphene", [1, 2, 3, 4, 5], 90, camera)), Asked("graphene"))
+        assert names.class_names == ("1L", "2L", "3L", "4L", "5L")
+
+
+def test_one_flake_alone_is_less_sure_than_in_a_staircase_and_sure_where_the_camera_is_known():
+    alone = seen(film("graphene", 2, 90))
+    open_question = name(alone, Asked("graphene", 90.0)).probability[0]
+    told = name(alone, Asked("graphene", 90.0, gamma=1.0))
+    assert open_question < 0.9
+    assert told.class_names == ("2L",)
+    assert told.probability[0] > open_question
+
+
+def test_what_points_of_a_profile_show_settles_what_one_flake_leaves_open():
+    camera = Camera(centre_nm=(610.0, 535.0, 455.0), gamma=2.2)
+    alone = seen(film("graphene", 2, 90, camera))
+    points = [
+        Point(image="a.png", layers=int(layers), contrast_r=red, contrast_g=green, contrast_b=blue)
+        for layers, (red, green, blue) in zip((1, 2, 3), film("graphene", [1, 2, 3], 90, camera), strict=True)
+    ]
+    profile = Profile(material="graphene", points=tuple(points))
+    names = name(alone, Asked(profile=profile))
+    assert names.class_names == ("2L",)
+    assert names.probability[0] > 0.95
+    assert named_by_the_others(profile) == ("1L", "2L", "3L")
+
+
+def test_the_material_is_found_where_it_is_not_told():
+    names = name(seen(film("graphene", [1, 2, 3, 4, 5], 90)), Asked())
+    assert names.material == "graphene"
+    assert names.class_names == ("1L", "2L", "3L", "4L", "5L")
+    assert "no material was given" in names.remarks[0]
+
+
+@pytest.mark.parametrize("asked", [Asked("graphene", 285.0), Asked("mos2", 90.0)])
+def test_a_wrong_material_or_oxide_is_said_and_no_number_is_sure(asked):
+    names = name(seen(film("graphene", [1, 2, 3, 4, 5, 6], 90)), asked)
+    assert names.trust < 0.5
+    assert set(names.class_names) == {"unknown"}
+    assert np.isnan(names.layers).all()
+    assert "does not explain the colours (misfit" in names.remarks[0]
+    assert re.search("graphene on [0-9]+ nm of oxide does .* times better", names.remarks[0])
+
+
+def test_a_colour_that_no_film_has_is_unknown_and_spoils_no_other():
+    names = name(seen([*film("graphene", [1, 2, 3], 90), (0.5, -0.6, 0.5)]), Asked("graphene", 90.0))
+    assert names.class_names == ("1L", "2L", "3L", "unknown")
+    assert names.misfit[3] > 5
+    assert np.isnan(names.thickness_nm[3])
+
+
+def test_a_thick_crystal_is_thick_and_its_height_lies_in_the_interval():
+    names = name(seen(film("graphene", [1, 2, 3, 60], 90)), Asked("graphene", 90.0))
+    assert names.class_names[3] == "thick"
+    assert np.isnan(names.layers[3])
+    assert names.low_nm[3] <= 60 * 0.335 <= names.high_nm[3]
+    assert names.thickness_nm[3] == pytest.approx(60 * 0.335, rel=0.2)
+    assert names.thickness_nm[0] == pytest.approx(0.335)
+
+
+def test_a_thick_film_of_glue_is_residue():
+    media = [refractive_index(part, WAVELENGTHS_NM) for part in ("residue", "oxide", "silicon")]
+    heights = np.array([0.0, 80.0])[:, np.newaxis]
+    weights = channel_weights(np.array(CAMERA.centre_nm), CAMERA.width_nm)
+    light = cone_reflectance(media, (heights, np.array(285.0)), WAVELENGTHS_NM, CAMERA.aperture) @ weights.T
+    glue = recorded(light[1:] / light[0], np.eye(3), 0.0, 1.0)
+    names = name(seen([*film("graphene", [1, 2, 3, 4], 285), *glue]), Asked("graphene", 285.0))
+    assert names.class_names == ("1L", "2L", "3L", "4L", "residue")
+
+
+def test_a_saturated_channel_does_not_count():
+    rows = film("graphene", [1, 2, 3, 4], 90)
+    rows[3, 2] = 0.9
+    usable = np.ones((4, 3), bool)
+    usable[3, 2] = False
+    given = Seen(rows, usable, np.zeros((0, 3)), np.full(3, 0.007))
+    assert name(given, Asked("graphene", 90.0)).class_names == ("1L", "2L", "3L", "4L")
+
+
+def test_the_same_contrasts_get_the_same_answer():
+    given = seen(film("hbn", [3, 6, 12], 285))
+    first, again = (name(given, Asked("hbn", 285.0)) for _ in range(2))
+    assert first.class_names == again.class_names
+    np.testing.assert_array_equal(first.probability, again.probability)
+
+
+def test_what_the_image_shows_elsewhere_helps():
+    alone = seen(film("graphene", 1, 90))
+    helped = seen(film("graphene", 1, 90), context=film("graphene", [5, 8, 25, 50], 90))
+    assert name(helped, Asked("graphene", 90.0)).probability[0] > name(alone, Asked("graphene", 90.0)).probability[0]
+
+
+def test_a_profile_survives_its_file_and_a_broken_one_is_refused(tmp_path):
+    point = Point(image="a.png", layers=1, contrast_r=-0.13, contrast_g=-0.14, contrast_b=-0.09)
+    profile = Profile(material="graphene", oxide_nm=90.0, points=(point,))
+    profile.save(tmp_path / "lab.yaml")
+    assert Profile.load(tmp_path / "lab.yaml") == profile
+    (tmp_path / "other.yaml").write_text("material: cheese\n", encoding="utf-8")
+    for broken in ("other.yaml", "missing.yaml"):
+        with pytest.raises(BadSetting, match="not a microscope profile"):
+            Profile.load(tmp_path / broken)
