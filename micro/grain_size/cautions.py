@@ -40,7 +40,7 @@ def _of_fields(found: "Assessment") -> Iterator[str]:
     if len(found.fields) < FEWEST_FIELDS:
         yield (
             f"Only {len(found.fields)} of at least {FEWEST_FIELDS} fields: the confidence interval is wide or missing "
-            f"(E112-13, 11.3 and 15; E1382-97)."
+            f"(E112-13, 15; E1382-97)."
         )
     small = [field for field in found.fields if field.mean_area_px < SMALLEST_MEAN_PX]
     if small:
@@ -67,24 +67,25 @@ def _of_counts(found: "Assessment") -> Iterator[str]:
             least = min(count.counted.count for count in few)
             yield (
                 f"Fewer than {FEWEST_GRAINS} grains counted ({least:g}) by {few[0].method.title} in "
-                f"{', '.join(count.field for count in few)} (E112-13, 11.3)."
+                f"{', '.join(count.field for count in few)} (E112-13, 11)."
             )
     few = [count for count in found.counts[intercept.HEYN.key] if count.counted.count < FEWEST_INTERCEPTS]
     if few:
         yield f"Fewer than {FEWEST_INTERCEPTS} intercepts in {', '.join(count.field for count in few)} (E112-13, 13)."
-    for size in found.sizes.values():
-        least = min(count.counted.count for count in found.counts[size.method.key])
-        if size.method in (planimetric.JEFFRIES,) and least < SMALL_COUNT:
-            corrected = [planimetric.unbiased(count.counted) or 0 for count in found.counts[size.method.key]]
-            values = [
-                number / count.extent for number, count in zip(corrected, found.counts[size.method.key], strict=True)
-            ]
-            mean = sum(values) / len(values)
-            if mean > 0:
-                yield (
-                    f"Counts in the circle are below {SMALL_COUNT}; without the one grain that the rule counts too "
-                    f"many (Li and Zhou 2011) G is {size.method.quantity.to_g(mean):.2f} in place of {size.g:.2f}."
-                )
+    yield from _of_small_circles(found)
+
+
+def _of_small_circles(found: "Assessment") -> Iterator[str]:
+    """Say what the circle's rule adds where grains are few; see `planimetric.unbiased`."""
+    row = found.counts[planimetric.JEFFRIES.key]
+    densities = [planimetric.unbiased(count.counted) / count.extent for count in row]
+    mean = sum(densities) / len(densities)
+    if mean > 0 and min(count.counted.count for count in row) < SMALL_COUNT:
+        yield (
+            f"Fewer than {SMALL_COUNT} grains counted in a circle; without the one that the rule counts too many (Li "
+            f"and Zhou 2011) G is {planimetric.JEFFRIES.quantity.to_g(mean):.2f} in place of "
+            f"{found.sizes[planimetric.JEFFRIES.key].g:.2f}."
+        )
 
 
 def _of_accuracy(found: "Assessment") -> Iterator[str]:

@@ -7,7 +7,7 @@ from math import log2
 
 MM2_PER_SQUARE_INCH_AT_100 = 0.254**2
 INTERCEPT_OF_G_0_UM = 320.0
-"""E112-13, 14.2.3 and Table 4: G is 0 where the mean lineal intercept is 0.32 mm."""
+"""E112-13, Table 4: G is 0 where the mean lineal intercept is 0.32 mm."""
 
 
 def g_of_grains_per_mm2(grains_per_mm2: float) -> float:
@@ -34,7 +34,7 @@ def mean_area_um2(g: float) -> float:
 
 
 def g_of_mean_intercept_um(mean_intercept_um: float) -> float:
-    """Return G from the mean lineal intercept in micrometres: -6.643856 log10(l) - 3.288, l in mm (E112-13, 14.2.3)."""
+    """Return G from the mean intercept in micrometres: -6.643856 log10(l) - 3.288 with l in mm (E112-13, Table 4)."""
     return 2 * log2(INTERCEPT_OF_G_0_UM / _positive(mean_intercept_um))
 
 
@@ -44,7 +44,7 @@ def mean_intercept_um(g: float) -> float:
 
 
 def g_of_intersections_per_mm(intersections_per_mm: float) -> float:
-    """Return G from P_L, boundaries crossed a millimetre of test line; P_L is 1 / l (E112-13, 14.2)."""
+    """Return G from P_L, boundaries crossed a millimetre of test line; P_L is 1 / l (E112-13, Table 4)."""
     return g_of_mean_intercept_um(1e3 / _positive(intersections_per_mm))
 
 

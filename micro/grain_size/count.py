@@ -13,7 +13,7 @@ from micro.grain_size import conversions
 class Quantity:
     """What a method yields for a field, and how a grain size follows from it.
 
-    to_g: value in `unit` -> ASTM G. It falls as the value rises where `rises` is false.
+    to_g: value in `unit` -> ASTM G; it rises with a density and falls with an area or a length.
     """
 
     name: str

@@ -35,7 +35,7 @@ MOST_ABREAST = 14
 
 HILLIARD_HITS = 35
 ABRAMS_HITS = 50
-"""Hits on one placement: E112-13, 14.3.2 and 14.3.3, asks for about 35, and for 40 to 100."""
+"""Hits on one placement: E112-13, 14, asks for about 35, and for 40 to 100."""
 
 AT_POINT_PX = 0.08
 """A circle that passes a triple point at this distance or nearer has hit it. Wider, and the rule that counts it 2, half
@@ -49,8 +49,12 @@ ROUGHNESS_PX = 3.0
 pixels, and a circle crosses a slanting one several times."""
 
 HEYN = Method("intercept_heyn", "intercept, lines in four directions (Heyn)", INTERCEPT, "ASTM E112-13, 13", "hits")
-HILLIARD = Method("intercept_hilliard", "intercept, one circle (Hilliard)", INTERCEPT, "ASTM E112-13, 14.3.2", "hits")
-ABRAMS = Method("intercept_abrams", "intercept, three circles (Abrams)", INTERCEPT, "ASTM E112-13, 14.3.3", "hits")
+HILLIARD = Method(
+    "intercept_hilliard", "intercept, one circle (Hilliard)", INTERCEPT, "ASTM E112-13, 14, single circle", "hits"
+)
+ABRAMS = Method(
+    "intercept_abrams", "intercept, three circles (Abrams)", INTERCEPT, "ASTM E112-13, 14, three circles", "hits"
+)
 HEYN_AT = {
     angle: Method(
         f"intercept_{angle}_deg", f"intercept, lines at {angle} degrees", INTERCEPT, "ASTM E112-13, 13 and 16", "hits"
@@ -118,12 +122,12 @@ def heyn_at(section: Section, angle_deg: int) -> Count:
 
 
 def hilliard(section: Section) -> Count:
-    """Count on circles of one size, about 35 hits on each, at many places of the field (E112-13, 14.3.2)."""
+    """Count on circles of one size, about 35 hits on each, at many places of the field (E112-13, 14)."""
     return _circles(section, HILLIARD, HILLIARD_HITS, (1.0,))
 
 
 def abrams(section: Section) -> Count:
-    """Count on three concentric circles whose circumferences are as 3 : 2 : 1, at many places (E112-13, 14.3.3)."""
+    """Count on three concentric circles whose circumferences are as 3 : 2 : 1, at many places (E112-13, 14)."""
     return _circles(section, ABRAMS, ABRAMS_HITS, (1.0, 2 / 3, 1 / 3))
 
 

@@ -15,7 +15,7 @@ JEFFRIES = Method(
     "reads one grain in the count too fine on average (Li and Zhou 2011)",
 )
 SALTIKOV = Method(
-    "planimetric_saltikov", "planimetric, rectangle (Saltikov)", DENSITY, "ASTM E1382-97; ISO 643, annex", "grains"
+    "planimetric_saltikov", "planimetric, rectangle (Saltikov)", DENSITY, "ASTM E1382-97; ISO 643", "grains"
 )
 MEAN_AREA = Method(
     "mean_area",
@@ -112,13 +112,12 @@ def triple_points(section: Section) -> Count:
     )
 
 
-def unbiased(count: Count) -> float | None:
-    """Return the number of grains without the half-grain rule's excess; None for a method that has none.
+def unbiased(count: Count) -> float:
+    """Return the grains of a count by `jeffries` that are there on average: inside + 1/2 cut - 1 (Li and Zhou 2011).
 
-    Li and Zhou 2011: inside + 1/2 cut - 1 for a circle. A rectangle's corners already take that one off, and triple
-    points have it in their + 1.
+    The corners of a rectangle take that one off already.
     """
-    return count.count - 1 if count.method in (JEFFRIES, TRIPLE_POINTS) else None
+    return count.count - 1
 
 
 def _weighted(

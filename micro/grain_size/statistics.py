@@ -35,7 +35,7 @@ class SpecimenSize:
 
     @property
     def relative_accuracy_percent(self) -> float | None:
-        """%RA: half the interval as a share of the mean; 10 or less is usually accepted (E112-13, 15.7)."""
+        """%RA: half the interval as a share of the mean; 10 or less is usually accepted (E112-13, 15)."""
         return None if self.ci95 is None else 100 * self.ci95 / self.mean
 
 
