@@ -1,5 +1,6 @@
 """A real Ray cluster on this machine: several processes, some of which are killed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def test_a_second_run_finds_everything_done_and_a_worker_with_other_weights_ends
 def test_on_one_machine_the_command_starts_a_cluster_of_its_own_and_ends(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     made = make_bundle(tmp_path / "toy", SMALL_CLASSIFIER, "defects")
-    folder = folder_of(tmp_path / "in", 50)
+    folder = folder_of(tmp_path / "in", 200)
     command = [sys.executable, "-m", "micro", "predict", str(folder), "--model", str(made.folder), "--out"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     # all processors of the machine are given to workers: they must leave some to Ray's own readers
@@ -166,6 +167,19 @@ def test_on_one_machine_the_command_starts_a_cluster_of_its_own_and_ends(tmp_pat
     alone = ["--device", "cpu"]
     subprocess.run([*command, str(tmp_path / "alone"), *alone], check=True, timeout=300, env=environment)
     keys = ("image", "sha256", "class", "score", "verdict", "state")
+    # a third run is asked to stop as soon as it has begun, and goes on to the same end
+    third = [*command, str(tmp_path / "third"), *more, "--progress", "json"]
+    with subprocess.Popen(third, stdout=subprocess.PIPE, env=environment, text=True) as begun:
+        assert begun.stdout is not None
+        assert begun.stdout.readline()
+        begun.terminate()
+        assert begun.wait(timeout=600) == 130
+    record = json.loads((tmp_path / "third" / "run.json").read_text(encoding="utf-8"))
+    assert record["state"] == "interrupted"
+    subprocess.run(third, check=True, timeout=900, env=environment)
+    assert [[row[key] for key in keys] for row in rows(tmp_path / "third" / "images.csv")] == [
+        [row[key] for key in keys] for row in rows(tmp_path / "alone" / "images.csv")
+    ]
     here, there = (rows(tmp_path / name / "images.csv") for name in ("alone", "out"))
     assert [[row[key] for key in keys] for row in here] == [[row[key] for key in keys] for row in there]
 

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -235,7 +236,8 @@ def _connected(address: str) -> Iterator[Any]:
             socket.create_connection((host, int(port)), PATIENCE_S).close()  # Ray itself would try for a quarter hour
         if is_ours:
             place = None if address == AUTO else address
-            ray.init(place, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            with _own_signals():
+                ray.init(place, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as fault:
         raise RunRefused(f"--cluster {address}: no Ray cluster answers there ({fault}). Pass HOST:PORT.") from fault
     try:
@@ -243,6 +245,19 @@ def _connected(address: str) -> Iterator[Any]:
     finally:
         if is_ours:
             ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does when it is asked to stop: Ray would end it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_split_ledger(ray: Any, store: Path | str) -> None:
