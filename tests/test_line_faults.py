@@ -141,16 +141,16 @@ def as_ordinary_user() -> Iterator[Path]:
 
 
 def test_a_folder_that_becomes_read_only_is_waited_for(as_ordinary_user: Path) -> None:
-    folder = folder_of(as_ordinary_user / "in", 30)
+    folder = folder_of(as_ordinary_user / "in", 300)
     out = as_ordinary_user / "out"
     running = steps(folder, out, manners=PATIENT)
     next(running)
     (out / "labels").chmod(0o555)
     assert "Permission denied" in paused(running)
     (out / "labels").chmod(0o755)
-    assert drained(running).done == 30
+    assert drained(running).done == 300
     run(folder, as_ordinary_user / "undisturbed")
-    assert_same_end(out, as_ordinary_user / "undisturbed", 30)
+    assert_same_end(out, as_ordinary_user / "undisturbed", 300)
 
 
 def test_a_folder_that_is_read_only_from_the_start_is_refused(as_ordinary_user: Path) -> None:
