@@ -111,12 +111,12 @@ def test_two_workers_that_share_a_ledger_and_are_killed_in_turn_end_like_an_undi
     chance = random.Random(2)
     command = [sys.executable, WORKER, folder, tmp_path / "out", server.fresh()]
     workers = [Worker(command), Worker(command)]
-    for _ in range(kills):
-        number = chance.randrange(2)
-        alive = workers[number].lives_until(chance.randint(1, images // kills), chance.uniform(0, 0.05))
+    for number in range(kills):
+        # in turn, so that the one which goes on meanwhile does not come to the end of the images alone
+        alive = workers[number % 2].lives_until(chance.randint(1, images // kills // 2), chance.uniform(0, 0.05))
         assert alive, "the run ended before it was killed often enough"
-        workers[number].kill()
-        workers[number] = Worker(command)
+        workers[number % 2].kill()
+        workers[number % 2] = Worker(command)
     assert [worker.end() for worker in workers] == [0, 0]
     assert Worker(command).end() == 0
     assert_same_end(tmp_path / "out", tmp_path / "undisturbed", images)

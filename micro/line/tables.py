@@ -66,7 +66,9 @@ def export(database: sa.Engine, folder: Path) -> None:
 
 def image_rows(database: sa.Engine, count: int = 5000) -> Iterator[Rows]:
     """Yield the images that have a result, in the order of their names and of time, at most count at a time."""
-    return _batches(database, sa.select(images).where(_HAS_RESULT).order_by(images.c.name, images.c.id), count)
+    cells = [images.c[name] for name in (*_IMAGE_HEAD, *_IMAGE_TAIL) if name != "image"]
+    query = sa.select(images.c.name.label("image"), *cells, images.c.class_scores).where(_HAS_RESULT)
+    return _batches(database, query.order_by(images.c.name, images.c.id), count)
 
 
 def region_rows(database: sa.Engine, count: int = 20000) -> Iterator[Rows]:
@@ -105,10 +107,7 @@ def _wider(kind: str, other: str) -> str:
 
 
 def _image_cells(rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {**row, "image": row["name"], **{f"p_{name}": score for name, score in (row["class_scores"] or {}).items()}}
-        for row in rows
-    ]
+    return [{**row, **{f"p_{name}": score for name, score in (row["class_scores"] or {}).items()}} for row in rows]
 
 
 def _region_cells(rows: Rows) -> list[dict[str, Any]]:

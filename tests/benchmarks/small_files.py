@@ -19,6 +19,7 @@ import torch
 from micro import formats
 from micro.card import NetworkSpec
 from micro.engine import Engine, Item
+from micro.engine.engine import FRAMES
 from tests.small_bundles import make_bundle
 
 SPEC = NetworkSpec(
@@ -28,7 +29,7 @@ SPEC = NetworkSpec(
     outputs=("clean", "crack", "scratch"),
     input_px=224,
 )
-BATCH = 16
+BATCH = FRAMES  # the bare network is given what the stream gives it
 ROUNDS = 3
 
 
