@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from typing import Annotated, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
-
 from rich.console import Console
 
 # Where there is no terminal, long work says how far it is no more often than this.
