@@ -130,7 +130,9 @@ def test_the_score_watched_is_that_of_the_class_or_the_mean_of_the_regions_or_no
     ]
 
 
-def test_a_bundle_carries_the_reference_that_the_command_made_of_a_folder(tmp_path: Path) -> None:
+def test_a_bundle_carries_the_reference_that_the_command_made_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = make_bundle(tmp_path / "toy", SMALL_CLASSIFIER, "defects")
     assert made.reference() is None
     (tmp_path / "good").mkdir()
@@ -152,6 +154,7 @@ def test_a_bundle_carries_the_reference_that_the_command_made_of_a_folder(tmp_pa
     }
     assert kept.statistics["width_px"].values == (50, 50, 50)
     assert "3 images" in kept.made_from
+    assert "By fewer than 30 images the alarm judges nothing" in capsys.readouterr().err
     assert cli.run(["models", "reference", str(made.folder), str(tmp_path / "good"), "--learned-from"]) == 0
     seen = made.reference()
     assert seen is not None

@@ -124,6 +124,8 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
     made_from = f"{len(rows)} images of {', '.join(sources)}"
     chosen.keep_reference(drift.reference(rows, f"{made_from}, that trained it" if learned_from else made_from))
     out.print(f"{name}: {len(rows)} images are its reference now ({chosen.folder / bundle.REFERENCE}).")
+    if len(rows) < drift.LEAST_IMAGES:
+        err.print(f"By fewer than {drift.LEAST_IMAGES} images the alarm judges nothing.")
     return DONE
 
 
