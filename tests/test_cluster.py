@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ from toy_line import RECIPE, Toy, drained, folder_of, rows
 from micro.errors import RunRefused
 from micro.line import schema
 from micro.line.arrivals import Listed
-from micro.line.cluster import Cluster
+from micro.line.cluster import Cluster, refuse_split_ledger
 from micro.line.run import Place, run_steps
 from micro.line.sources import find
 from micro.line.station import Manners
@@ -182,6 +183,16 @@ def test_on_one_machine_the_command_starts_a_cluster_of_its_own_and_ends(tmp_pat
     ]
     here, there = (rows(tmp_path / name / "images.csv") for name in ("alone", "out"))
     assert [[row[key] for key in keys] for row in here] == [[row[key] for key in keys] for row in there]
+
+
+def test_machines_do_not_share_a_ledger_in_a_file(tmp_path: Path) -> None:
+    nodes = [{"NodeManagerHostname": name, "Alive": alive} for name, alive in (("a", True), ("b", True), ("c", False))]
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    refuse_split_ledger(ray, "postgresql+pg8000://micro@db/micro")
+    with pytest.raises(RunRefused, match="2 machines"):
+        refuse_split_ledger(ray, tmp_path)
+    nodes.pop(1)
+    refuse_split_ledger(ray, tmp_path)
 
 
 def test_an_address_at_which_no_cluster_answers_is_refused(tmp_path: Path) -> None:

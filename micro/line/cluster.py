@@ -155,7 +155,7 @@ class Crew:
         if not sources:
             return
         with _connected(self._cluster.address) as ray:
-            _refuse_split_ledger(ray, self._job.store)
+            refuse_split_ledger(ray, self._job.store)
             for answer in _answers(ray, self._job, self._cluster, sources):
                 summary, events = pickle.loads(answer)
                 yield from self._take(summary, events)
@@ -260,7 +260,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _refuse_split_ledger(ray: Any, store: Path | str) -> None:
+def refuse_split_ledger(ray: Any, store: Path | str) -> None:
     """Raise RunRefused where machines would write into one SQLite file, which network drives do not bear."""
     hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
     if isinstance(store, Path) and len(hosts) > 1:
@@ -282,10 +282,9 @@ def _answers(ray: Any, job: Job, cluster: Cluster, sources: Sequence[Source]) ->
         Worker,
         fn_constructor_args=(job, cluster.open_engine, max(1, int(processors / workers))),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=SHARE_OF_PROCESSORS * min(1.0, processors / workers),
         num_gpus=1 / math.ceil(workers / cards) if cards else 0,
-        scheduling_strategy="SPREAD",
     )
     try:
         for batch in batches.iter_batches(batch_size=None, prefetch_batches=0):
