@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path, monkeypatch, error, w
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(os, "open", fail)
     assert words in refusal(path)
 
 

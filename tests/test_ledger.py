@@ -52,10 +52,9 @@ def prediction(name: str, count: int = 2, **columns: object) -> Prediction:
 
 
 def put(ledger: Ledger, found: Prediction | str, sha256: str | None = ONE, name: str = "a.png") -> Outcome:
-    """Queue, claim and store one image, as a worker does."""
+    """Claim a new image and store its result, as a worker does."""
     name = found.image if isinstance(found, Prediction) else name
-    ledger.add({name: f"/in/{name}"})
-    (claim,) = ledger.claim([name])
+    (claim,) = ledger.add({name: f"/in/{name}"})
     return ledger.store([Result(claim, Seen(f"/in/{name}", f"stamp of {sha256}", sha256), found)])[0]
 
 
@@ -98,9 +97,9 @@ def test_a_classifier_leaves_scores_in_their_order_and_no_regions(ledger: Ledger
 
 
 def test_an_image_that_has_no_result_yet_is_in_no_table(ledger: Ledger) -> None:
-    ledger.add({"a.png": "/a.png", "b.png": "/b.png"})
+    claims = ledger.add({"a.png": "/a.png", "b.png": "/b.png"})
     put(ledger, "empty", None, "c.png")
-    ledger.claim(["b.png"])
+    ledger.release([claims[0].id])
     assert [row["name"] for row in image_rows(ledger)] == ["c.png"]
     assert states(ledger, "a.png", "b.png") == ["queued", "running"]
 
@@ -126,10 +125,11 @@ def test_the_same_bytes_under_a_name_are_never_stored_twice(ledger: Ledger) -> N
 
 
 def test_only_one_image_of_a_name_is_open_at_a_time(ledger: Ledger) -> None:
-    ledger.add({"a.png": "/a.png"})
-    ledger.add({"a.png": "/a.png"})
-    assert len(ledger.claim(["a.png"])) == 1
-    ledger.add({"a.png": "/a.png"})
+    (claim,) = ledger.add({"a.png": "/a.png"})
+    assert ledger.add({"a.png": "/a.png"}) == []
+    ledger.release([claim.id])
+    assert ledger.add({"a.png": "/a.png"}) == []
+    assert ledger.claim(["a.png"]) == [claim]
     assert states(ledger, "a.png") == ["running"]
 
 
@@ -156,8 +156,7 @@ def test_an_image_that_fails_when_done_again_keeps_nothing_of_its_result(ledger:
 
 
 def test_a_group_of_images_and_their_regions_is_stored_whole_or_not_at_all(ledger: Ledger) -> None:
-    ledger.add({"a.png": "/a.png", "b.png": "/b.png"})
-    claims = {claim.name: claim for claim in ledger.claim(["a.png", "b.png"])}
+    claims = {claim.name: claim for claim in ledger.add({"a.png": "/a.png", "b.png": "/b.png"})}
     bad = prediction("b.png", odd=[object(), object()])
     with pytest.raises(sa.exc.StatementError):
         ledger.store(
@@ -226,8 +225,7 @@ def test_the_claims_of_a_dead_worker_are_taken_over_and_its_late_result_is_not_s
     store: Path | str, tmp_path: Path
 ) -> None:
     with closing(Ledger(store, IDENTITY, tmp_path)) as slow, closing(Ledger(store, IDENTITY, tmp_path)) as other:
-        slow.add({"a.png": "/a.png"})
-        (claim,) = slow.claim(["a.png"])
+        (claim,) = slow.add({"a.png": "/a.png"})
         assert other.claim(["a.png"]) == []
         with other.database.begin() as connection:
             connection.execute(sa.update(runs).where(runs.c.id == slow.run_id).values(alive_until=1))
@@ -240,8 +238,7 @@ def test_the_claims_of_a_dead_worker_are_taken_over_and_its_late_result_is_not_s
 
 def test_a_worker_that_ends_gives_its_claims_back(store: Path | str, tmp_path: Path) -> None:
     with closing(Ledger(store, IDENTITY, tmp_path)) as first:
-        first.add({"a.png": "/a.png", "b.png": "/b.png"})
-        claims = {claim.name: claim.id for claim in first.claim(["a.png", "b.png"])}
+        claims = {claim.name: claim.id for claim in first.add({"a.png": "/a.png", "b.png": "/b.png"})}
         first.release([claims["a.png"]])
         with closing(Ledger(store, IDENTITY, tmp_path)) as second:
             assert [claim.name for claim in second.claim(["a.png", "b.png"])] == ["a.png"]
@@ -254,7 +251,6 @@ def test_a_killed_worker_of_this_machine_need_not_be_waited_for(store: Path | st
         process.wait()
     with closing(Ledger(store, IDENTITY, tmp_path)) as dead:
         dead.add({"a.png": "/a.png"})
-        dead.claim(["a.png"])
         with dead.database.begin() as connection:
             connection.execute(sa.update(runs).values(pid=process.pid))
         with closing(Ledger(store, IDENTITY, tmp_path)) as other:
@@ -262,8 +258,7 @@ def test_a_killed_worker_of_this_machine_need_not_be_waited_for(store: Path | st
 
 
 def test_what_was_done_before_the_connection_broke_is_not_done_twice(ledger: Ledger) -> None:
-    ledger.add({"a.png": "/a.png"})
-    ledger.claim(["a.png"])  # of which the answer is lost
+    ledger.add({"a.png": "/a.png"})  # of which the answer is lost
     (claim,) = ledger.claim(["a.png"])
     assert ledger.reserve(claim) == ledger.reserve(claim) == "labels/a.tif"
     result = Result(claim, Seen("/a", None, ONE), prediction("a.png"))
@@ -275,8 +270,7 @@ def test_what_was_done_before_the_connection_broke_is_not_done_twice(ledger: Led
 
 def test_no_two_images_get_the_same_label_file(ledger: Ledger) -> None:
     names = ["a.png", "a.jpg", "a.png.bmp", "a"]
-    ledger.add(dict.fromkeys(names, "/in"))
-    claims = {claim.name: claim for claim in ledger.claim(names)}
+    claims = {claim.name: claim for claim in ledger.add(dict.fromkeys(names, "/in"))}
     files = [ledger.reserve(claims[name]) for name in names]
     assert files[:2] == ["labels/a.tif", "labels/a.jpg.tif"]
     assert len(set(files)) == 4
@@ -357,8 +351,7 @@ def test_clearing_removes_what_runs_made_and_nothing_else(tmp_path: Path) -> Non
         (tmp_path / name).touch()
     (tmp_path.parent / "victim.tif").touch()
     with closing(Ledger(tmp_path, IDENTITY, tmp_path)) as ledger:
-        ledger.add({"a.png": "/a.png", "b.png": "/b.png"})
-        claims = {claim.name: claim for claim in ledger.claim(["a.png", "b.png"])}
+        claims = {claim.name: claim for claim in ledger.add({"a.png": "/a.png", "b.png": "/b.png"})}
         for name, file in (("a.png", "labels/a.tif"), ("b.png", "../victim.tif")):
             ledger.store([Result(claims[name], Seen("/in", None, ONE), prediction(name), file)])
     (tmp_path / "labels" / "a.tif").touch()
@@ -426,7 +419,7 @@ def test_the_ledger_can_be_read_by_others_while_it_is_written(tmp_path: Path) ->
         with ledger.database.begin() as writing:
             writing.execute(sa.update(images).values(notes=["half done"]))
             with schema.connect(tmp_path).connect() as reader:
-                assert reader.scalar(sa.select(images.c.notes)) == []
+                assert reader.scalar(sa.select(images.c.notes)) is None
         with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as plain:
             query = "SELECT name, json_extract(regions.columns, '$.area_px') FROM images JOIN regions ON image_id = id"
             assert plain.execute(query).fetchall() == [("a.png", 1), ("a.png", 1)]

@@ -192,6 +192,7 @@ def _in_order(shared: _Shared) -> Iterator[Result]:
                 shared.changed.wait()
             result, values = shared.results.pop(number)
             shared.held_values -= values
-            shared.changed.notify_all()
+            if shared.held_values < BUDGET_VALUES <= shared.held_values + values:
+                shared.changed.notify_all()  # somebody may wait for room
         yield result
         number += 1

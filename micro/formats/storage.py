@@ -12,30 +12,37 @@ from micro.errors import UnreadableImage
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[BinaryIO]:
+def opened(path: Path | str, name: str) -> Iterator[BinaryIO]:
     """Open a file for reading; raise UnreadableImage where that fails, also for folders, pipes and devices."""
     try:
-        mode = path.stat().st_mode  # a pipe would wait for ever if it were opened
-        if stat.S_ISDIR(mode):
-            raise UnreadableImage(f"{name}: this is a folder, not an image. Name a file in it, or scan the folder.")
-        if not stat.S_ISREG(mode):
-            raise UnreadableImage(f"{name}: this is not a regular file. Copy the image to a file first.")
-        file = path.open("rb")
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- closed below
     except FileNotFoundError:
-        what = "is a link to a file that is gone" if path.is_symlink() else "does not exist"
+        what = "is a link to a file that is gone" if Path(path).is_symlink() else "does not exist"
         raise UnreadableImage(f"{name}: {what}. Check the path.") from None
+    except IsADirectoryError:
+        raise UnreadableImage(
+            f"{name}: this is a folder, not an image. Name a file in it, or scan the folder."
+        ) from None
     except PermissionError:
         raise UnreadableImage(f"{name}: no permission to read the file. Ask its owner, or copy it.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableImage(f"{name}: the file cannot be opened ({reason}). Check the path and the disk.") from error
     with file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableImage(f"{name}: this is not a regular file. Copy the image to a file first.")
         try:
             yield file
         except OSError as error:
             raise UnreadableImage(
                 f"{name}: reading failed ({error.strerror or error}). Check the disk or the network."
             ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe would wait for ever for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class DriftAlarm:
         self._reference = reference
         self._watchers = watchers
         self._window = window
+        # a large window changes slowly, and costs its size to look at
+        self._images_a_look = max(IMAGES_A_LOOK, window // 8)
         self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window))
         self._lock = threading.Lock()
         self._stored = 0
@@ -50,7 +52,7 @@ class DriftAlarm:
             case Stored(found):
                 self._remember(answer_statistics(found))
                 self._stored += 1
-                if self._stored >= self._window and self._stored % IMAGES_A_LOOK == 0:
+                if self._stored >= self._window and self._stored % self._images_a_look == 0:
                     self._look()
 
     def facts(self) -> dict[str, Any]:

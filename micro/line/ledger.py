@@ -181,17 +181,21 @@ class Ledger:
                 found[name].append(Known(number, *facts))
         return found
 
-    def add(self, addresses: Mapping[str, str]) -> None:
-        """Queue an image under each of these names, unless one of that name is open: queued, or worked on.
+    def add(self, addresses: Mapping[str, str]) -> list[Claimed]:
+        """Note a new image under each of these names, claimed by this worker, and return those that were not known.
+
+        Of a name that has an open image, queued or worked on, there is no new one.
 
         addresses: name -> where the bytes lie.
         """
-        rows = [
-            {"name": name, "address": text(place), "state": QUEUED, "attempt": 0} for name, place in addresses.items()
-        ]
-        if rows:
-            with self.database.begin() as connection:
-                connection.execute(_insert(connection).on_conflict_do_nothing(), rows)
+        if not addresses:
+            return []
+        head = {"state": RUNNING, "attempt": 1, "run_id": self.run_id}
+        rows = [{**head, "name": name, "address": text(place)} for name, place in addresses.items()]
+        with self.database.begin() as connection:
+            insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(images)
+            new = insert.on_conflict_do_nothing().returning(images.c.id, images.c.name)
+            return [Claimed(number, name, None) for number, name in connection.execute(new, rows)]
 
     def requeue(self, ids: Collection[int]) -> None:
         """Queue images anew that have a result; it stays until the next one takes its place."""
@@ -361,10 +365,6 @@ def _stamped(number: int, seen: Seen) -> dict[str, Any]:
     return {"image": number, "address": text(seen.address), "stamp": seen.stamp}
 
 
-def _insert(connection: sa.Connection) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(images)
-
-
 def _image_row(result: Result) -> dict[str, Any]:
     found = result.found
     assert isinstance(found, Prediction)
@@ -382,8 +382,8 @@ def _image_row(result: Result) -> dict[str, Any]:
         "n_regions": None if found.regions is None else len(found.regions),
         "seconds": found.seconds,
         "labels": result.labels,
-        "columns": kinds,
-        "notes": [text(note) for note in found.notes],
+        "columns": kinds or None,
+        "notes": [text(note) for note in found.notes] or None,
         **vars(found.maker),
     }
 

@@ -90,7 +90,7 @@ class Reader:
         source = look.source
         try:
             _refuse_leaving(source)
-            with opened(Path(source.address), source.name) as file:
+            with opened(source.address, source.name) as file:
                 before = os.fstat(file.fileno())
                 look.stamp = _stamp(before)
                 look.is_whole = not 0 <= time.time() - before.st_mtime < self._settle_s
@@ -146,7 +146,7 @@ def _decoded(look: Look, file: BinaryIO, size: int) -> Micrograph:
 
 
 def _digest(source: Source) -> str:
-    with opened(Path(source.address), source.name) as file:
+    with opened(source.address, source.name) as file:
         digest = hashlib.sha256()
         while block := file.read(2**20):
             digest.update(block)
@@ -155,9 +155,8 @@ def _digest(source: Source) -> str:
 
 def _refuse_leaving(source: Source) -> None:
     """Raise UnreadableImage for a link by which a searched folder would give away what lies outside of it."""
-    path = Path(source.address)
-    if source.root and path.is_symlink():
-        target = os.path.realpath(path)
+    if source.root and os.path.islink(source.address):  # noqa: PTH114 -- called for each image
+        target = os.path.realpath(source.address)
         root = os.path.realpath(source.root)
         if os.path.commonpath((root, target)) != root:
             raise UnreadableImage(

@@ -257,8 +257,9 @@ class Station:
     def _take(self, sifted: _Sifted) -> list[Claimed]:
         self._ledger.restamp(sifted.moved)
         self._ledger.requeue(sifted.again)
-        self._ledger.add(sifted.new)
-        return self._ledger.claim(sifted.wanted.keys()) if sifted.wanted else []
+        claims = self._ledger.add(sifted.new)
+        others = sifted.wanted.keys() - {claim.name for claim in claims}
+        return claims + (self._ledger.claim(others) if others else [])
 
     # --- through the engine -------------------------------------------------------------------------------------------
 
