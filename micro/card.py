@@ -66,6 +66,7 @@ class Card(_CardPart):
     segmenter: NetworkSpec | None = None
     classifier: NetworkSpec | None = None
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that training chose")
+    temperature: float = Field(default=1, gt=0, description="of the classifier: its logits are divided by it")
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     licence: str
     data: tuple[DataSource, ...]

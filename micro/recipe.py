@@ -4,11 +4,33 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
+
+
+class Decision(BaseModel):
+    """Which frames may ship, by their probability of a defect; `micro calibrate` finds it.
+
+    A frame is OK where the classes that may not ship have a probability of less than ok_below together, NG from ng_from
+    on, and REVIEW between.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(gt=0, description="the classifier's logits are divided by it, in place of the card's")
+    ok_classes: tuple[str, ...] = Field(min_length=1, description="classes that may ship")
+    ok_below: float = Field(ge=0, le=1, description="probability of a defect below which a frame is OK")
+    ng_from: float = Field(ge=0, le=1, description="probability of a defect from which a frame is NG")
+    origin: str = Field(default="", description="what the limits come from, and what they did")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.ok_below > self.ng_from:
+            raise ValueError(f"OK below {self.ok_below:g} and NG from {self.ng_from:g} on overlap")
+        return self
 
 
 class Recipe(BaseModel):
@@ -21,10 +43,22 @@ class Recipe(BaseModel):
     pixel_size_um: float | None = Field(default=None, gt=0, description="size of one pixel; overrides the file's own")
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that differ from the card's")
     review_below: float | None = Field(default=None, ge=0, le=1, description="less sure verdicts become REVIEW")
+    decision: Decision | None = Field(default=None, description="limits that `micro calibrate` found")
+
+    @model_validator(mode="after")
+    def _decided_once(self) -> Self:
+        if self.decision is not None and (self.review_below is not None or "ok_classes" in self.settings):
+            raise ValueError(
+                "a decision says what ships and what is reviewed: leave review_below and ok_classes out, or calibrate "
+                "anew"
+            )
+        return self
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML; `Recipe.load` reads it back."""
-        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:

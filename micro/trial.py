@@ -1,5 +1,6 @@
 """A bundle put to the test by the engine that users run: against annotated images, and against its own sample."""
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from micro.score import classes, interval, regions
 SAMPLE = "sample.png"
 EXPECTED_LABELS = "expected.tif"
 EXPECTED_SCORES = "expected.json"
+# What networks said of frames that they never saw, before any calibration; `micro calibrate` reads it.
+ANSWERS = "answers.csv"
 # Other processors round other last bits; more than this is another answer.
 MAX_OTHER_PIXELS = 1 / 5000
 MAX_OTHER_PROBABILITY = 1e-3
@@ -52,7 +55,7 @@ class Trial:
     """Answers beside the truth, one entry an image; either regions, classes of pixels, or classes of frames.
 
     class_names: of pixels or frames, in the order of the tables.
-    truth: (N,) index of the true class; probabilities: (N, K).
+    truth: (N,) index of the true class; probabilities: (N, K). images, groups: of those frames.
     """
 
     regions: tuple[RegionTrial, ...] = ()
@@ -60,6 +63,8 @@ class Trial:
     class_names: tuple[str, ...] = ()
     truth: NDArray[np.int64] | None = None
     probabilities: NDArray[np.float64] | None = None
+    images: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def measured(self, on: str) -> tuple[Measured, ...]:
         """Return the figures that a card carries, each with its 95 % interval; on: what the images are, in words."""
@@ -68,7 +73,11 @@ class Trial:
         if self.pixels:
             return tuple(_figure(what, value, on) for what, value in _pixel_figures(self.pixels, self.class_names))
         score = self.class_score()
-        figures = (("accuracy", score.accuracy), ("macro-F1", score.macro_f1))
+        figures = (
+            ("accuracy", score.accuracy),
+            ("macro-F1", score.macro_f1),
+            ("calibration error", score.calibration_error),
+        )
         return tuple(_figure(what, value, on) for what, value in figures)
 
     def class_score(self) -> classes.ClassScore:
@@ -143,7 +152,46 @@ def joined(trials: Sequence[Trial]) -> Trial:
         class_names=trials[0].class_names,
         truth=np.concatenate(truths) if truths else None,
         probabilities=np.concatenate(probabilities) if probabilities else None,
+        images=tuple(name for part in trials for name in part.images),
+        groups=tuple(name for part in trials for name in part.groups),
     )
+
+
+def keep_answers(folder: Path, trial: Trial) -> None:
+    """Write what networks said of frames they never saw as a table in a bundle; `kept_answers` reads it back."""
+    assert trial.truth is not None
+    assert trial.probabilities is not None
+    with (folder / ANSWERS).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("image", "group", "class", *(f"p_{name}" for name in trial.class_names)))
+        for image, group, truth, row in zip(trial.images, trial.groups, trial.truth, trial.probabilities, strict=True):
+            table.writerow((image, group, trial.class_names[truth], *(f"{p:.6g}" for p in row)))
+
+
+def kept_answers(bundle: bundles.Bundle) -> Trial:
+    """Return what networks of the bundle's training said of frames that they never saw, before any calibration.
+
+    Raises BrokenBundle where the bundle holds no such table, or one of other classes.
+    """
+    path = bundle.folder / ANSWERS
+    if not path.is_file():
+        raise BrokenBundle(
+            f"{path}: {bundle.card.name} keeps no answers to frames that it never saw. `micro train --folds` keeps "
+            f"them; or name a folder of annotated frames that it never saw."
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = bundle.card.classes
+    try:
+        return Trial(
+            class_names=names,
+            truth=np.array([names.index(row["class"]) for row in rows]),
+            probabilities=np.array([[float(row[f"p_{name}"]) for name in names] for row in rows]),
+            images=tuple(row["image"] for row in rows),
+            groups=tuple(row["group"] for row in rows),
+        )
+    except (KeyError, ValueError) as fault:
+        raise BrokenBundle(f"{path}: not a table of answers in the classes of {bundle.card.name}. {fault}") from fault
 
 
 def statistics(engine: Engine, image: Micrograph) -> drift.Statistics:
@@ -204,6 +252,8 @@ def _class_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
         class_names=names,
         truth=np.array([names.index(item.class_name or "") for item in items]),
         probabilities=np.array([[scores[name] for name in names] for scores in answers]),
+        images=tuple(item.image.name for item in items),
+        groups=tuple(item.group for item in items),
     )
 
 

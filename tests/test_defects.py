@@ -5,7 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from micro import tasks
+from micro.recipe import Decision, Recipe
 from micro.tasks.defects import TASK, DefectSettings
+
+PLAIN = Recipe(model="any")
 
 
 def test_the_task_is_found_by_its_name() -> None:
@@ -20,13 +23,27 @@ def test_the_task_names_whole_frames_and_asks_for_no_segmenter() -> None:
 def test_several_classes_may_ship_and_spaces_around_commas_do_not_matter() -> None:
     settings = DefectSettings(ok_classes="clean , roll mark,")
     assert TASK.judge is not None
-    assert [TASK.judge(name, 0.9, settings, None) for name in ("clean", "roll mark", "scratch")] == ["OK", "OK", "NG"]
+    assert [TASK.judge({name: 0.9, "": 0.1}, settings, PLAIN) for name in ("clean", "roll mark", "scratch")] == [
+        "OK",
+        "OK",
+        "NG",
+    ]
 
 
 def test_by_default_every_class_is_a_defect() -> None:
     assert TASK.judge is not None
-    assert TASK.judge("clean", 0.9, DefectSettings(), None) == "NG"
-    assert TASK.judge("clean", 0.9, DefectSettings(), 0.95) == "REVIEW"
+    assert TASK.judge({"clean": 0.9, "scratch": 0.1}, DefectSettings(), PLAIN) == "NG"
+    unsure = PLAIN.model_copy(update={"review_below": 0.95})
+    assert TASK.judge({"clean": 0.9, "scratch": 0.1}, DefectSettings(), unsure) == "REVIEW"
+
+
+def test_a_decision_judges_by_all_defects_together() -> None:
+    decided = Decision(temperature=1, ok_classes=("clean", "stain"), ok_below=0.1, ng_from=0.3)
+    recipe = PLAIN.model_copy(update={"decision": decided})
+    assert TASK.judge is not None
+    for crack, scratch, said in ((0.04, 0.05, "OK"), (0.06, 0.06, "REVIEW"), (0.15, 0.16, "NG")):
+        scores = {"clean": 0.6 - crack - scratch, "stain": 0.4, "crack": crack, "scratch": scratch}
+        assert TASK.judge(scores, DefectSettings(), recipe) == said
 
 
 def test_an_unknown_setting_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
+from micro.decide import tempered
 from micro.engine import Engine, Item, Quarantined, pick_device
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize, UnreadableImage
 from micro.micrograph import Micrograph
@@ -262,3 +263,17 @@ def test_what_goes_wrong_between_images_is_raised_where_the_stream_is_read(class
 
     with pytest.raises(OSError, match="went away"):
         list(Engine(classifier, device="cpu").stream(items()))
+
+
+def test_a_cards_temperature_makes_a_classifier_less_sure_and_changes_no_answer(tmp_path):
+    image = Micrograph(np.random.default_rng(4).integers(0, 256, (64, 64, 1), np.uint8))
+    cold, hot = (
+        Engine(make_bundle(tmp_path / str(t), SMALL_CLASSIFIER, task="defects", temperature=t), device="cpu")
+        for t in (0.02, 2)
+    )
+    plain = Engine(make_bundle(tmp_path / "1", SMALL_CLASSIFIER, task="defects"), device="cpu").predict(image)
+    scores = np.array([list(plain.class_scores.values())])
+    for engine, temperature in ((cold, 0.02), (hot, 2)):
+        found = engine.predict(image)
+        assert list(found.class_scores.values()) == pytest.approx(tempered(scores, temperature)[0], abs=1e-3)
+        assert found.class_name == plain.class_name

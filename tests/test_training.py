@@ -9,7 +9,7 @@ from micro import bundle, folder, tasks, training, trial
 from micro.engine import Engine
 from micro.errors import BadFolder, BadSetting
 from micro.micrograph import Micrograph
-from micro.training.folds import fold_numbers
+from micro.score.folds import fold_numbers
 from micro.training.plan import PLACE_GAP_PX, TrainingPlan
 from micro.training.samples import Sampler
 from micro.training.sides import sides
@@ -122,7 +122,8 @@ def test_a_region_cut_by_the_edge_of_the_held_out_part_counts_if_most_of_it_is_t
 
 
 def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
-    numbers = fold_numbers(frames.images, 4, seed=1)
+    groups, classes = [item.group for item in frames.images], [item.class_name for item in frames.images]
+    numbers = fold_numbers(groups, classes, 4, seed=1)
     fold_of = {item.image.name: number for item, number in zip(frames.images, numbers, strict=True)}
     assert fold_of["smooth/22.png"] == fold_of["smooth/23.png"]
     for name in frames.classes:
@@ -201,8 +202,13 @@ def test_folds_measure_every_frame_once_and_the_final_weights_see_all(frames, tm
     plan = short(training.plan(frames, "defects", 1, folds=2, network="mobilenet_v3_small"), batch=4)
     epochs, made = finish(training.train_steps(plan, frames, tmp_path / "d", making("d")))
     assert [epoch.part for epoch in epochs] == ["fold 1 of 2", "fold 2 of 2", "final"]
-    assert [row.what for row in made.card.scores] == ["accuracy", "macro-F1"] * 2
-    assert "quality 75" in made.card.scores[2].on
+    assert [row.what for row in made.card.scores] == ["accuracy", "macro-F1", "calibration error"] * 2
+    assert "quality 75" in made.card.scores[3].on
+    kept = trial.kept_answers(made)
+    assert sorted(kept.images) == [item.image.name for item in frames.images], "each once, by a network it never saw"
+    assert [kept.class_names[number] for number in kept.truth] == [name.partition("/")[0] for name in kept.images]
+    assert kept.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert made.card.temperature == 1, "24 frames are too few to say"
     with pytest.raises(BadFolder, match="trained on all"):
         training.held_out_images(made, frames)
     assert Engine(made, device="cpu").predict(frames.images[0].image).class_name in frames.classes

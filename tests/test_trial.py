@@ -4,7 +4,7 @@ from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import trial
 from micro.engine import Engine
-from micro.errors import BadFolder
+from micro.errors import BadFolder, BrokenBundle
 from micro.folder import Annotated
 from micro.micrograph import Micrograph
 
@@ -73,3 +73,18 @@ def test_a_trial_of_pixels_counts_the_engines_own_answer_as_right(tmp_path):
 def test_nothing_to_score_is_said(tmp_path):
     with pytest.raises(BadFolder, match="no annotated image"):
         trial.run(Engine(make_bundle(tmp_path / "b"), device="cpu"), [])
+
+
+def test_answers_come_back_from_a_bundle_as_they_were_and_are_missed_where_there_are_none(tmp_path):
+    made = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    result = trial.run(Engine(made, device="cpu"), [frame(name, seed) for seed, name in enumerate(made.card.classes)])
+    with pytest.raises(BrokenBundle, match="--folds"):
+        trial.kept_answers(made)
+    trial.keep_answers(made.folder, result)
+    kept = trial.kept_answers(made)
+    assert (kept.images, kept.groups, kept.class_names) == (result.images, result.groups, result.class_names)
+    assert np.array_equal(kept.truth, result.truth)
+    assert kept.probabilities == pytest.approx(result.probabilities, rel=1e-5)
+    (made.folder / trial.ANSWERS).write_text("image,class\na.png,crack\n")
+    with pytest.raises(BrokenBundle, match="not a table of answers"):
+        trial.kept_answers(made)

@@ -2,6 +2,7 @@
 
 from micro.cli import (  # noqa: F401  each registers its verbs
     bundles,
+    calibrate,
     correct,
     fractions,
     gui,

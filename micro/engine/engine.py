@@ -82,6 +82,8 @@ class Engine:
             )
         # Batching tiles gains nothing on a CPU, and one tile at a time gives the same bits whatever else is in hand.
         self._tile_batch = 1 if self.device.type == "cpu" else 8
+        decision = self.recipe.decision
+        self._temperature = self.card.temperature if decision is None else decision.temperature
         self._notes: tuple[str, ...] = ()
         self._threads = torch.get_num_threads()
 
@@ -154,7 +156,7 @@ class Engine:
         best = max(scores, key=scores.__getitem__) if scores else None
         verdict = None
         if best is not None and self.task.judge is not None:
-            verdict = self.task.judge(best, scores[best], self.settings, self.recipe.review_below)
+            verdict = self.task.judge(scores, self.settings, self.recipe)
         return Prediction(
             image=job.image.name,
             height_px=job.image.height_px,
@@ -246,7 +248,8 @@ class Engine:
         frames = np.stack([resize(job.pixels, (edge, edge)) for job in jobs])
         windows = [resized_window(job.scaling, edge) for job in jobs]
         with torch.inference_mode(), self._precision():
-            probabilities = self._classifier(self._scaled(frames, windows)).float().softmax(1).cpu().numpy()
+            logits = self._classifier(self._scaled(frames, windows)).float() / self._temperature
+            probabilities = logits.softmax(1).cpu().numpy()
         return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
 
     def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> Tensor:

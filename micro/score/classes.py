@@ -17,7 +17,7 @@ class ClassScore:
     accuracy: share of frames named right, with its Wilson interval.
     precision, recall, f1: (K,) float64, one value a class; 0 where a class was never answered or never there.
     macro_f1: mean of f1 over the classes that occur in truth or answer, with its bootstrap interval over frames.
-    calibration_error: expected calibration error of the answers' probabilities, 0 at best.
+    calibration_error: expected calibration error of the answers' probabilities, 0 at best, with its bootstrap interval.
     """
 
     class_names: tuple[str, ...]
@@ -27,7 +27,7 @@ class ClassScore:
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
     macro_f1: Interval
-    calibration_error: float
+    calibration_error: Interval
 
     def __post_init__(self) -> None:
         for name in ("confusion", "precision", "recall", "f1"):
@@ -43,7 +43,7 @@ class ClassScore:
             lines.append(f"{name:<{width}}  {figures}  {self.confusion[i].sum():6d}")
         lines.append(f"accuracy {self.accuracy}")
         lines.append(f"macro-F1 {self.macro_f1}")
-        lines.append(f"calibration error {self.calibration_error:.3f}")
+        lines.append(f"calibration error {self.calibration_error}")
         return "\n".join(lines)
 
 
@@ -65,6 +65,7 @@ def compare(
         raise ValueError("no frame to score")
     answers = probabilities.argmax(axis=1)
     table = confusion(truth, answers, classes)
+    sure, right = probabilities.max(axis=1), answers == truth
     return ClassScore(
         class_names=class_names,
         confusion=table,
@@ -73,7 +74,7 @@ def compare(
         recall=_share(np.diag(table), table.sum(axis=1)),
         f1=f1(table),
         macro_f1=bootstrap(lambda drawn: macro_f1(confusion(truth[drawn], answers[drawn], classes)), count, seed=seed),
-        calibration_error=calibration_error(probabilities.max(axis=1), answers == truth),
+        calibration_error=bootstrap(lambda drawn: calibration_error(sure[drawn], right[drawn]), count, seed=seed),
     )
 
 

@@ -5,7 +5,7 @@ A task is a module of this package with a constant `TASK`. Nothing else names it
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
+from micro.recipe import Recipe
 from micro.regions import Columns, Regions
 
 Annotation = Literal["instances", "classes", "frames"]
@@ -89,7 +90,7 @@ class Task:
         say.
     spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
         them, which do not change the answer; for training.
-    judge: class of the frame, its probability, settings and the recipe's review_below -> OK, REVIEW or NG.
+    judge: probability of each class of the frame, settings and recipe -> OK, REVIEW or NG.
     habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
@@ -108,7 +109,7 @@ class Task:
     measure: Callable[[Regions, Micrograph], Columns] | None = None
     identify: Callable[[Regions, Micrograph, Columns, Any], Identity] | None = None
     spoil: Callable[[NDArray[np.float32], NDArray[np.int32], np.random.Generator], NDArray[np.float32]] | None = None
-    judge: Callable[[str, float, Any, float | None], str] | None = None
+    judge: Callable[[Mapping[str, float], Any, Recipe], str] | None = None
     habits: Habits = Habits()
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False

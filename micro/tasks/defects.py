@@ -1,11 +1,14 @@
 """Which surface defect a frame of a sheet shows, named for the whole frame; no segmenter yet."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from micro import decide
 from micro.illumination import Scaling, percentiles
+from micro.recipe import Recipe
 from micro.tasks import Habits, Task, TaskSettings
 
 
@@ -30,10 +33,14 @@ def contrast(pixels: NDArray[np.generic]) -> Scaling:
     return Scaling(*(part.astype(np.float32)[:, np.newaxis, np.newaxis] for part in (middle, spread)))
 
 
-def judge(class_name: str, score: float, settings: DefectSettings, review_below: float | None) -> str:
-    """Return OK, REVIEW or NG for a frame of that class; `decide.verdict` says when."""
+def judge(scores: Mapping[str, float], settings: DefectSettings, recipe: Recipe) -> str:
+    """Return OK, REVIEW or NG for a frame, by the limits of the recipe's decision, or else by its likeliest class."""
+    if recipe.decision is not None:
+        limits = decide.Thresholds(recipe.decision.ok_below, recipe.decision.ng_from)
+        return limits.verdict(sum(score for name, score in scores.items() if name not in recipe.decision.ok_classes))
     names = tuple(name.strip() for name in settings.ok_classes.split(",") if name.strip())
-    return decide.verdict(class_name, score, ok_classes=names, review_below=review_below)
+    best = max(scores, key=scores.__getitem__)
+    return decide.verdict(best, scores[best], ok_classes=names, review_below=recipe.review_below)
 
 
 TASK = Task(

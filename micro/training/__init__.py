@@ -3,6 +3,16 @@
 from micro.training.loop import Epoch, train_steps
 from micro.training.making import About, Making
 from micro.training.plan import IMAGENET, TrainingPlan, plan
-from micro.training.sides import held_out_images
+from micro.training.sides import held_out_images, unseen_images
 
-__all__ = ["IMAGENET", "About", "Epoch", "Making", "TrainingPlan", "held_out_images", "plan", "train_steps"]
+__all__ = [
+    "IMAGENET",
+    "About",
+    "Epoch",
+    "Making",
+    "TrainingPlan",
+    "held_out_images",
+    "plan",
+    "train_steps",
+    "unseen_images",
+]

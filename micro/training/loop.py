@@ -8,18 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micro import bundle as bundles
-from micro import drift, networks, tasks, trial
+from micro import decide, drift, networks, tasks, trial
 from micro.card import Measured
 from micro.engine import Engine
 from micro.errors import BadSetting
 from micro.folder import AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
+from micro.score.folds import fold_numbers
 from micro.training.making import Making, card_of, keep_readme
 from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
@@ -58,11 +61,15 @@ class Epoch:
 
 
 class _Tried(NamedTuple):
-    """What networks said of images that they never saw: figures for the card, a page, and what a line watches."""
+    """What networks said of images that they never saw: figures for the card, a page, and what a line watches.
+
+    answers: to frames, as the networks gave them; None where regions or pixels are the answer.
+    """
 
     figures: tuple[Measured, ...]
     page: str
     looks: list[drift.Statistics]
+    answers: trial.Trial | None
 
 
 def train_steps(
@@ -78,7 +85,7 @@ def train_steps(
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
     task = tasks.find(plan.task).named(plan.network.outputs)
-    figures, page, looks = yield from _folds(plan, folder, work, making)
+    figures, page, looks, answers = yield from _folds(plan, folder, work, making)
     beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, (train, *beside))
@@ -89,12 +96,22 @@ def train_steps(
         engine = Engine(bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state)))
         score = trial.run(engine, test)
         looks = [trial.statistics(engine, item.image) for item in test]
+        if score.truth is not None:
+            answers = score
+            classes = [score.class_names[number] for number in score.truth]
+            halves = fold_numbers(score.groups, classes, 2, plan.seed)
+            score = _calibrated(score, _temperatures(score, halves))
         figures, page = score.measured(plan.describe_held_out()), score.describe()
         if making.measure is not None:
             elsewhere = trial.run(engine, making.measure.images)
             on = f"{making.measure.root.resolve().name}, {len(making.measure.images)} images that nothing trained on"
             figures, page = elsewhere.measured(on) + figures, f"{on}\n{elsewhere.describe()}\n\n{page}"
-    made = bundles.save(out, card_of(plan, folder, making, figures), _named(plan, state))
+    card = card_of(plan, folder, making, figures)
+    if answers is not None:
+        card = card.model_copy(update={"temperature": _temperature(answers)})
+    made = bundles.save(out, card, _named(plan, state))
+    if answers is not None:
+        trial.keep_answers(out, answers)
     # what a network says of images that it learned from is surer than what it will say on a line
     made.keep_reference(drift.reference(looks, f"{plan.folder}: {plan.describe_held_out()}"))
     sample = making.sample or (test or train)[0].image
@@ -126,14 +143,35 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
         if folder.annotation == "frames":
             again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
             rough.append(trial.run(engine, again))
-    figures: tuple[Measured, ...] = ()
-    page = []
-    for on, parts in ((plan.describe_held_out(), plain), (ROUGH, rough)):
-        if parts:
-            score = trial.joined(parts)
-            figures += score.measured(on)
-            page += [on, score.describe(), ""]
-    return _Tried(figures, "\n".join(page), looks)
+    if not plain:
+        return _Tried((), "", looks, None)
+    answers = trial.joined(plain)
+    scores = [(plan.describe_held_out(), answers)]
+    if rough:
+        apart = _temperatures(answers, [number for number, part in enumerate(plain) for _ in part.images])
+        scores = [(plan.describe_held_out(), _calibrated(answers, apart))]
+        scores.append((ROUGH, _calibrated(trial.joined(rough), apart)))
+    figures = tuple(figure for on, score in scores for figure in score.measured(on))
+    page = "\n".join(line for on, score in scores for line in (on, score.describe(), ""))
+    return _Tried(figures, page, looks, answers if rough else None)
+
+
+def _temperature(answers: trial.Trial) -> float:
+    assert answers.truth is not None
+    assert answers.probabilities is not None
+    return decide.fit_temperature(answers.truth, answers.probabilities)
+
+
+def _temperatures(answers: trial.Trial, folds: Sequence[int]) -> NDArray[np.float64]:
+    """Return for each frame the temperature that the other folds give: nothing is measured on what it was fitted to."""
+    assert answers.truth is not None
+    assert answers.probabilities is not None
+    return decide.temperatures_held_apart(answers.truth, answers.probabilities, np.array(folds))
+
+
+def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> trial.Trial:
+    assert answers.probabilities is not None
+    return replace(answers, probabilities=decide.tempered(answers.probabilities, temperatures))
 
 
 def _fit(

@@ -13,8 +13,8 @@ from micro.bundle import Bundle
 from micro.card import NetworkSpec
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
+from micro.score.folds import fold_numbers
 from micro.tasks import Annotation
-from micro.training.folds import fold_numbers
 
 Precision = Literal["fp32", "bf16"]
 # What two desktop cores do in training. Constants and not measurements, so that the same command gives the same plan.
@@ -185,7 +185,7 @@ def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:
 
 def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
     """Name a fifth of the images, of every class."""
-    folds = fold_numbers(images, 5, seed)
+    folds = fold_numbers([item.group for item in images], [item.class_name for item in images], 5, seed)
     return tuple(item.image.name for item, fold in zip(images, folds, strict=True) if fold == 0)
 
 

@@ -9,7 +9,7 @@ from micro import tasks
 from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
-from micro.training.folds import fold_numbers
+from micro.score.folds import fold_numbers
 from micro.training.plan import PLACE_GAP_PX, PLAN, TrainingPlan
 
 Sides = tuple[list[Annotated], list[Annotated]]
@@ -30,7 +30,8 @@ def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
 
 def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Sides:
     """Return what trains and what measures in one fold of the plan."""
-    numbers = fold_numbers(images, plan.folds, plan.seed)
+    groups, classes = [item.group for item in images], [item.class_name for item in images]
+    numbers = fold_numbers(groups, classes, plan.folds, plan.seed)
     train = [item for item, number in zip(images, numbers, strict=True) if number != fold]
     return train, [item for item, number in zip(images, numbers, strict=True) if number == fold]
 
@@ -50,6 +51,24 @@ def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
     if not held_out:
         raise BadFolder(f"{made.card.name} was measured in folds and then trained on all; its card has those figures.")
     return held_out
+
+
+def unseen_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
+    """Return what a bundle never saw of a folder: all of it, or what was held out where it trained on the folder.
+
+    Raises BadFolder when it saw everything.
+    """
+    path = made.folder / PLAN
+    if path.is_file():
+        plan = TrainingPlan.model_validate_json(path.read_text(encoding="utf-8"))
+        if plan.folder == folder.root.resolve().name and plan.folds:
+            raise BadFolder(
+                f"{made.card.name} learned from all of {plan.folder!r}. Name no folder: its answers to frames that its "
+                f"folds never saw lie in the bundle."
+            )
+        if plan.folder == folder.root.resolve().name:
+            return held_out_images(made, folder)
+    return list(folder.images)
 
 
 def _left(item: Annotated, columns: int) -> Annotated:

@@ -1,4 +1,4 @@
-"""Whether what was found may ship: OK, NG, or REVIEW for a person to look at."""
+"""One frame judged by its class and how sure that is."""
 
 OK = "OK"
 NG = "NG"

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from micro.folder import Annotated
 
+def fold_numbers(groups: Sequence[str], classes: Sequence[str | None], folds: int, seed: int) -> list[int]:
+    """Return the fold of each image: classes spread evenly, a group (such as copies of one image) in one fold.
 
-def fold_numbers(images: Sequence[Annotated], folds: int, seed: int) -> list[int]:
-    """Return the fold of each image: classes spread evenly, copies of one image in one fold."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, item in enumerate(images):
-        groups[item.group].append(number)
+    groups, classes: those of each image.
+    """
+    members_of: dict[str, list[int]] = defaultdict(list)
+    for number, group in enumerate(groups):
+        members_of[group].append(number)
     by_class: dict[str | None, list[list[int]]] = defaultdict(list)
-    for members in groups.values():
-        by_class[images[members[0]].class_name].append(members)
+    for members in members_of.values():
+        by_class[classes[members[0]]].append(members)
     random = np.random.default_rng(seed)
-    result = [0] * len(images)
+    result = [0] * len(groups)
     next_fold = 0
     for class_name in sorted(by_class, key=str):
         for index in random.permutation(len(by_class[class_name])):
