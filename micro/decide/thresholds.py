@@ -187,7 +187,8 @@ def _weights(is_defect: NDArray[np.bool_], ng_share: float | None) -> NDArray[np
     share = is_defect.mean()
     if ng_share is None or share in (0, 1):
         return np.ones(len(is_defect))
-    return np.where(is_defect, ng_share / share, (1 - ng_share) / (1 - share))
+    weights: NDArray[np.float64] = np.where(is_defect, ng_share / share, (1 - ng_share) / (1 - share))
+    return weights
 
 
 def _worst(risk: NDArray[np.float64], weight: NDArray[np.float64], rate: float) -> float | None:
