@@ -19,6 +19,7 @@ from micro.tasks import Annotation
 
 ANNOTATION_FOLDERS = ("masks", "labels", "labels_rgb", "instance_masks", "annotations")
 MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")
+TWINS = "twins"
 GROUPS = "groups.csv"
 CLASSES = "classes.yaml"
 # Quality of the common re-encoding: high enough to keep what an eye sees, low enough to hide how a file came.
@@ -35,6 +36,7 @@ class Annotated:
     group: images of one group show the same thing and stay on one side of a split: equal pixels, or one specimen.
     digest: what equal pixels have in common.
     lossless: whether the file kept every pixel value as it was taken.
+    twins: (Y, X) bool, where an instance is twinned, which parts it within but makes no instances; None: nowhere.
     """
 
     image: Micrograph
@@ -43,6 +45,7 @@ class Annotated:
     group: str
     digest: str
     lossless: bool
+    twins: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +85,9 @@ def read(root: Path) -> AnnotatedFolder:
     Masks have their image's stem, or that and one of MASK_ENDINGS: instance ids as an index image or label TIFF, or one
     RGB colour an instance; see `formats.read_labels`. Where a `classes.yaml` names the values of the masks, a line
     `value: name` each, they are classes of pixels and no instances; the smallest value is the background, and a value
-    without a name means that nothing is known there. A `groups.csv` with the columns image,group names images of one
-    specimen, chip or microscope setting, which then stay on one side of every split. Raises BadFolder with the list of
-    all problems.
+    without a name means that nothing is known there. Masks of the same names in a folder `twins/` are above 0 where a
+    grain is twinned. A `groups.csv` with the columns image,group names images of one specimen, chip or microscope
+    setting, which then stay on one side of every split. Raises BadFolder with the list of all problems.
     """
     if not root.is_dir():
         raise BadFolder(f"{root}: no such folder.")
@@ -201,31 +204,39 @@ def _masked(images: Path, masks: Path, names: Mapping[int, str | None]) -> tuple
     problems: list[str] = []
     image_of, twice = _by_stem(images)
     mask_of, masks_twice = _by_stem(masks, MASK_ENDINGS, image_of.keys())
-    problems += [f"{path}: another file of this folder has the same stem." for path in twice + masks_twice]
+    beside = masks.parent / TWINS
+    twins_of, twins_twice = _by_stem(beside) if beside.is_dir() else ({}, [])
+    twice += masks_twice + twins_twice
+    problems += [f"{path}: another file of this folder has the same stem." for path in twice]
     problems += [
         f"{image_of[stem]}: no mask {stem}.* in {masks.name}/." for stem in sorted(image_of.keys() - mask_of.keys())
     ]
     problems += [
-        f"{mask_of[stem]}: no image {stem}.* in {images.name}/." for stem in sorted(mask_of.keys() - image_of.keys())
+        f"{of[stem]}: no image {stem}.* in {images.name}/."
+        for of in (mask_of, twins_of)
+        for stem in sorted(of.keys() - image_of.keys())
     ]
     for stem in sorted(image_of.keys() & mask_of.keys()):
         try:
             image = formats.read(image_of[stem])
             labels = formats.read_labels(mask_of[stem])
+            twins = formats.read_labels(twins_of[stem]) > 0 if stem in twins_of else None
         except UnreadableImage as fault:
             problems.append(str(fault))
             continue
-        if labels.shape != (image.height_px, image.width_px):
-            problems.append(
-                f"{mask_of[stem]}: {labels.shape[0]} x {labels.shape[1]} px, and its image is "
-                f"{image.height_px} x {image.width_px}."
-            )
+        misfits = [
+            f"{path}: {mask.shape[0]} x {mask.shape[1]} px, and its image is {image.height_px} x {image.width_px}."
+            for path, mask in ((mask_of[stem], labels), (twins_of.get(stem), twins))
+            if mask is not None and mask.shape != (image.height_px, image.width_px)
+        ]
+        if misfits:
+            problems += misfits
             continue
         strange = np.setdiff1d(labels, list(names)) if names else np.array([])
         if len(strange):
             problems.append(f"{mask_of[stem]}: values that {CLASSES} does not name: {', '.join(map(str, strange))}.")
             continue
-        items.append(annotated(image, _numbered(labels, names), None))
+        items.append(replace(annotated(image, _numbered(labels, names), None), twins=twins))
     return items, problems
 
 

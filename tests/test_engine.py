@@ -113,6 +113,25 @@ def test_an_image_is_brought_to_the_trained_scale_and_its_labels_back(tmp_path):
     assert present.tolist() == list(range(1, len(found.regions) + 1)), "numbers have no gaps"
 
 
+def test_an_image_is_brought_to_the_scale_that_a_setting_names_and_its_labels_back(segmenter):
+    def engine_for(diameter_px: float | str) -> Engine:
+        return Engine(segmenter, Recipe(model="x", settings={"grain_diameter_px": diameter_px}), device="cpu")
+
+    image = picture(60, 90)
+    engine = engine_for(114)
+    assert engine._prepare(image).pixels.shape == (30, 45, 1)
+    found = engine.predict(image)
+    assert found.regions.labels.shape == (60, 90)
+    assert found.notes == ("grains are 114 px across, as given: read at 0.50 of the image's scale",)
+    assert engine_for("any").predict(image).notes == ()
+    assert "grains" in engine_for("auto").predict(image).notes[0]
+    huge = Micrograph(np.zeros((20_000, 20_000), np.uint8), "huge.png")
+    with pytest.raises(BadSetting, match=r"huge\.png: grains are 3 px across.*80000 x 80000"):
+        engine_for(3)._prepare(huge)
+    with pytest.raises(BadSetting, match="grain_diameter_px"):
+        engine_for("often")
+
+
 def test_an_image_of_unknown_scale_is_refused_where_the_card_states_one(tmp_path):
     engine = Engine(make_bundle(tmp_path / "b", pixel_size_um=0.5), device="cpu")
     with pytest.raises(UnknownPixelSize, match=r"trained at 0\.5 um.*--pixel-size-um"):

@@ -46,6 +46,24 @@ def test_all_problems_are_listed_at_once(tmp_path):
         assert name in message
 
 
+def test_twins_lie_beside_the_masks_and_may_be_missing(tmp_path):
+    twins = np.zeros((32, 32), np.uint8)
+    twins[4:9] = 255
+    for seed, name in enumerate("ab"):
+        write(tmp_path / "images" / f"{name}.png", noise(seed))
+        write(tmp_path / "masks" / f"{name}.png", noise(seed))
+    write(tmp_path / "twins" / "a.png", twins)
+    first, second = folder.read(tmp_path).images
+    np.testing.assert_array_equal(first.twins, twins > 0)
+    assert second.twins is None
+    write(tmp_path / "twins" / "b.png", twins[:16])
+    write(tmp_path / "twins" / "c.png", twins)
+    with pytest.raises(BadFolder) as fault:
+        folder.read(tmp_path)
+    assert "problems found: 2" in str(fault.value)
+    assert "16 x 32 px" in str(fault.value)
+
+
 def test_folders_are_classes(tmp_path):
     for seed in range(4):
         write(tmp_path / ("crack" if seed % 2 else "clean") / f"{seed}.png", noise(seed))

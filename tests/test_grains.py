@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from micro import measure, tasks
+from micro.errors import BadSetting
 from micro.micrograph import Micrograph
+from micro.regions import Regions
 from micro.score import regions as score
 from micro.tasks import grains
 
@@ -71,7 +73,8 @@ def test_two_grains_stay_two_where_their_boundary_has_a_gap():
 
 def test_ripple_on_a_plateau_does_not_split_a_grain():
     rng = np.random.default_rng(0)
-    maps = maps_of(np.ones((100, 100), np.int32)) - rng.integers(0, 30, (2, 100, 100)).astype(np.uint8)
+    maps = maps_of(np.ones((100, 100), np.int32))
+    maps[:2] -= rng.integers(0, 30, (2, 100, 100)).astype(np.uint8)
     assert len(grains.decode(maps, SETTINGS)) == 1
 
 
@@ -171,7 +174,49 @@ def test_specks_and_unknown_pixels_have_no_weight_and_all_others_have():
 
 def test_the_frame_is_no_boundary():
     maps = grains.encode(np.ones((30, 30), np.int32)).maps
-    assert (maps == 1).all()
+    assert (maps[:2] == 1).all()
+    assert (maps[2] == 0).all()
+
+
+def twinned() -> tuple[np.ndarray, np.ndarray]:
+    """Two grains, and these with one twin that crosses the left grain and one that ends inside the right one."""
+    grains_alone = np.ones((120, 160), np.int32)
+    grains_alone[:, 80:] = 2
+    both = grains_alone.copy()
+    both[40:60, :80] += tasks.TWIN
+    both[70:90, 120:] += tasks.TWIN
+    return grains_alone, both
+
+
+def test_twins_are_part_of_their_grains_unless_they_are_kept():
+    truth, both = twinned()
+    maps = maps_of(both)
+    np.testing.assert_array_equal(maps[:2], maps_of(truth)[:2])
+    merged = grains.decode(maps, SETTINGS)
+    np.testing.assert_array_equal(merged.labels, grains.decode(maps_of(truth), SETTINGS).labels)
+    kept = grains.decode(maps, grains.GrainSettings(twins="keep"))
+    parts = truth.copy()
+    parts[40:60, :80], parts[60:, :80], parts[70:90, 120:] = 3, 4, 5
+    assert len(kept) == 5
+    assert found_ap(parts, kept.labels) == 1
+    assert (kept.labels > 0).all()
+
+
+def test_the_sides_of_twins_weigh_as_much_as_boundaries_and_unknown_ones_nothing():
+    both = twinned()[1]
+    weight = grains.encode(both).weight
+    assert weight[40, 30] == 1 + grains.BOUNDARY_WEIGHT
+    both[:70] = -1
+    unknown = grains.encode(both)
+    assert (unknown.weight[:70] == 0).all()
+    assert unknown.maps[2, 80, 119] == 1
+
+
+def test_a_network_that_was_never_shown_twins_does_not_keep_them():
+    two_maps = maps_of(cells())[:2]
+    assert len(grains.decode(two_maps, SETTINGS)) == 60
+    with pytest.raises(BadSetting, match="twins=merge"):
+        grains.decode(two_maps, grains.GrainSettings(twins="keep"))
 
 
 def test_areas_are_in_micrometres_only_where_the_pixel_size_is_known():
@@ -222,7 +267,7 @@ def test_blank_and_tiny_images_are_scaled_to_zero(shape_px):
 
 def test_the_task_is_found_by_its_name():
     task = tasks.find("grains")
-    assert (task.outputs, task.channels) == (("inside", "depth"), "grey")
+    assert (task.outputs, task.channels) == (("inside", "depth", "twin"), "grey")
 
 
 def test_scratches_darken_thin_lines():
@@ -276,3 +321,55 @@ def test_small_crops_can_be_spoiled(shape_px):
     for seed in range(10):
         spoiled = grains.spoil(np.zeros((*shape_px, 1), np.float32), labels, np.random.default_rng(seed))
         assert spoiled.shape == (*shape_px, 1)
+
+
+def finder(true_px: float, shape_px: tuple[int, int]) -> tuple[np.ndarray, list[float], object]:
+    """An image, a list of the scales at which it is shown, and a network that counts its grains of true_px.
+
+    The image's grey values are the numbers of the columns, so that what is shown tells at which scale it is.
+    """
+    pixels = np.broadcast_to(np.linspace(0, 1, shape_px[1], dtype=np.float32)[:, None], (*shape_px, 1))
+    scales: list[float] = []
+
+    def find(shown: np.ndarray) -> Regions:
+        step = (float(shown[0, -1, 0]) - float(shown[0, 0, 0])) / (shown.shape[1] - 1)
+        scales.append(1 / (step * (shape_px[1] - 1)))
+        seen_px = true_px * scales[-1]
+        count = max(1, round(shown.shape[0] * shown.shape[1] / (np.pi / 4 * seen_px**2)))
+        if not 10 < seen_px < 250:  # what it was not trained on it answers wrongly
+            count *= 3
+        return Regions(np.zeros(shown.shape[:2], np.int32), ("grain",) * count, np.ones(count, np.float32))
+
+    return pixels, scales, find
+
+
+@pytest.mark.parametrize("true_px", [6.0, 20.0, 50.0, 110.0, 400.0, 900.0])
+def test_the_scale_of_the_grains_is_estimated_from_the_image_and_said(true_px):
+    pixels, scales, find = finder(true_px, (4000, 5000))
+    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), find)
+    near = 1 / grains.NEAR < grains.USUAL_PX / true_px < grains.NEAR
+    wanted = 1.0 if near else min(grains.USUAL_PX / true_px, grains.LARGEST_ZOOM)
+    assert zoom.factor == pytest.approx(wanted, rel=0.1)
+    assert "estimated from the image" in zoom.notes[0]
+    assert f"{zoom.factor:.2f} of the image's scale" in zoom.notes[0] or near
+    assert len(scales) <= grains.ESTIMATES
+
+
+def test_the_scale_of_the_grains_can_be_given_or_left():
+    def never(_: np.ndarray) -> Regions:
+        raise AssertionError
+
+    pixels = np.zeros((60, 80, 1), np.uint8)
+    assert grains.zoom(pixels, SETTINGS, never) == tasks.Zoom()
+    given = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px=114), never)
+    assert given.factor == pytest.approx(0.5)
+    assert "114 px across, as given" in given.notes[0]
+    assert grains.zoom(pixels, grains.GrainSettings(grain_diameter_px=57), never).factor == 1
+
+
+def test_an_image_with_hardly_a_grain_is_read_as_it_is_and_says_so():
+    pixels = np.zeros((300, 300, 1), np.uint8)
+    one = Regions(np.ones((300, 300), np.int32), ("grain",), np.ones(1, np.float32))
+    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), lambda _: one)
+    assert zoom.factor == 1
+    assert "too few grains" in zoom.notes[0]

@@ -127,6 +127,15 @@ def test_a_run_is_measured_alone(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert "Name it alone" in capsys.readouterr().err
 
 
+def test_the_tables_of_a_run_are_not_written_over(run: Path, capsys: pytest.CaptureFixture[str]):
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert cli.run(["measure", str(run), "--out", str(run)]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "tables of a run lie there" in message
+    assert "run-grain-size" in message
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
 def test_each_kind_of_edit_is_counted_as_that_kind():
     labels = drawn(3, 40)
     one = whole(labels)[0]

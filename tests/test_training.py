@@ -143,6 +143,18 @@ def test_batches_depend_on_their_number_alone(masks):
     assert [torch.equal(a.pixels, one.batch(n).pixels) for n, a in enumerate(other.batches(0, 3))] == [True] * 3
 
 
+def test_twins_are_shown_to_the_network_as_a_part_of_their_grains(masks):
+    plan = short(training.plan(masks, "grains", 1))
+    without = Sampler(plan, tasks.find("grains"), [masks.images]).batch(3)
+    crossed = [
+        replace(item, twins=np.arange(item.labels.shape[1]) % 40 < 20 + 0 * item.labels) for item in masks.images
+    ]
+    with_twins = Sampler(plan, tasks.find("grains"), [crossed]).batch(3)
+    assert torch.equal(without.target[:, :2], with_twins.target[:, :2])
+    assert without.target[:, 2].max() == 0
+    assert with_twins.target[:, 2].max() == 1
+
+
 def test_every_frame_comes_once_before_any_comes_twice(frames):
     plan = short(training.plan(frames, "defects", 1), batch=5)
     sampler = Sampler(plan, tasks.find("defects"), [frames.images])

@@ -183,14 +183,29 @@ class Engine:
                 raise UnknownPixelSize(
                     f"{self.card.name} was trained at {self.card.pixel_size_um} um a pixel. {fault}"
                 ) from fault
-            shape = (max(1, round(image.height_px * factor)), max(1, round(image.width_px * factor)))
+            shape = _zoomed(pixels, factor)
             if shape[0] * shape[1] > MAX_PIXELS:
                 raise BadSetting(
                     f"{image.name}: {image.pixel_size_um} um a pixel would make it {shape[0]} x {shape[1]} px at the "
                     f"{self.card.pixel_size_um} um of {self.card.name}. Is the pixel size right?"
                 )
             pixels = resize(pixels, shape)
+        if self.task.zoom is not None:
+            zoom = self.task.zoom(pixels, self.settings, self._regions_at_own_scale)
+            shape = _zoomed(pixels, zoom.factor)
+            if shape[0] * shape[1] > MAX_PIXELS:
+                raise BadSetting(
+                    f"{image.name}: {'; '.join(zoom.notes)}. That makes {shape[0]} x {shape[1]} px: cut the image up."
+                )
+            pixels, notes = resize(pixels, shape), notes + zoom.notes
         return _Job(image, pixels, self.task.scaling(pixels), notes)
+
+    def _regions_at_own_scale(self, pixels: NDArray[np.generic]) -> Regions:
+        """Return what the network finds in pixels (Y, X, C) as they are, for a task that asks before it chooses."""
+        assert self.task.decode is not None
+        maps = _drain(self.maps([pixels], [self.task.scaling(pixels)]))[0]
+        assert maps is not None
+        return self.task.decode(maps, self.settings)
 
     # --- the networks -------------------------------------------------------------------------------------------------
 
@@ -353,6 +368,11 @@ def _on_grid(regions: Regions, shape_px: tuple[int, int]) -> Regions:
 def _is_out_of_memory(fault: BaseException) -> bool:
     # on a CPU torch raises a plain RuntimeError
     return not isinstance(fault, RuntimeError) or isinstance(fault, torch.OutOfMemoryError) or "memory" in str(fault)
+
+
+def _zoomed(image: NDArray[np.generic], factor: float) -> tuple[int, int]:
+    """Return the height and width in px of an image (Y, X, C) at another scale."""
+    return max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))
 
 
 def _shape(image: NDArray[np.generic]) -> tuple[int, int]:

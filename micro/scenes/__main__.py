@@ -44,6 +44,7 @@ def save(scene: Scene, out: Path) -> None:
     """Write a scene as out/images/NAME.png and out/masks/NAME.png, or as out/CLASS/NAME.png if it has a class.
 
     Masks are uint16 and hold the number of each region, or of each pixel's class where out/classes.yaml names these.
+    Where grains may be twinned, out/twins/NAME.png is bright in the twins.
     """
     name = f"{scene.image.name}.png"
     folder = "images" if scene.class_name is None else scene.class_name
@@ -51,6 +52,8 @@ def save(scene: Scene, out: Path) -> None:
     if scene.class_name is None:
         mask = scene.class_map() if scene.classes else scene.labels
         _write(out / "masks" / name, mask.astype(np.uint16))
+    if scene.twins is not None:
+        _write(out / "twins" / name, scene.twins.astype(np.uint8) * 255)
     if scene.classes:
         lines = [f"{value}: {class_name}\n" for value, class_name in enumerate(scene.classes)]
         (out / "classes.yaml").write_text("".join(lines), encoding="utf-8")

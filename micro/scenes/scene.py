@@ -17,6 +17,7 @@ class Scene:
     class_names: one name a region, in the order of the labels.
     class_name: what the frame as a whole shows; None where regions are the answer.
     classes: where the class of each pixel is the answer, the classes there may be, background first; else empty.
+    twins: (Y, X) bool, where a grain is twinned; None where grains cannot be.
     """
 
     image: Micrograph
@@ -24,6 +25,7 @@ class Scene:
     class_names: tuple[str, ...] = ()
     class_name: str | None = None
     classes: tuple[str, ...] = ()
+    twins: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         shape_px = self.image.pixels.shape[:2]

@@ -21,10 +21,11 @@ from micro.formats import LabelFile, PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import replacing
 from micro.grain_size import Assessment, Field, Tally, conclude, grains_between, section_of, tally, without_small
+from micro.line import RECORD_NAME as RUN_NAME
 from micro.line.sources import is_address
 from micro.regions import Progress
 from micro.specimen.edits import Change, altered, compare
-from micro.specimen.fields import Labelled
+from micro.specimen.fields import Labelled, is_run
 
 CLASS = "grain"
 RECORD_NAME = "specimen.json"
@@ -72,8 +73,14 @@ def measure_steps(
 
     command: what was typed, for the record.
 
-    Raises MicroError where a field cannot be read or holds no grain: a specimen is all of its fields, or none.
+    Raises MicroError where a field cannot be read or holds no grain: a specimen is all of its fields, or none. It does
+    too where `out` is the folder of a run, whose own tables have the same names.
     """
+    if (out / RUN_NAME).exists() or is_run(out):
+        raise MicroError(
+            f"{out}: the tables of a run lie there, and these would take their place. Give another --out, such as "
+            f"{out.with_name(f'{out.name}-grain-size')}."
+        )
     tables: list[pa.Table] = []
     tallies: list[Tally] = []
     inputs: list[dict[str, Any]] = []

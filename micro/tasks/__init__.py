@@ -22,6 +22,9 @@ from micro.regions import Columns, Regions
 Annotation = Literal["instances", "classes", "frames"]
 """What images are annotated with: a number for each region, a class for each pixel, or a class for the whole frame."""
 
+TWIN = 1 << 24
+"""What is added to the number of a region in its twins, when a network is trained; no colour is as large a number."""
+
 
 class TaskSettings(BaseModel):
     """Settings of a task, each with a default, bounds and a description; the same model is flag, form and YAML."""
@@ -54,6 +57,14 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Zoom:
+    """At which scale an image is shown to the network, and a sentence on why, where it is not the image's own."""
+
+    factor: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Habits:
     """How networks of a task are usually trained; a plan starts from here.
 
@@ -80,7 +91,9 @@ class Task:
         are the classes of a folder until it is `named`.
     settings: the pydantic model of what a user may change.
     scaling: pixels (Y, X, C) -> Scaling, once an image, on the grid that the network sees.
-    encode: instance labels (Y, X) int32 -> Targets, for training.
+    zoom: pixels (Y, X, C) on the card's grid, settings, and what finds regions in other pixels (y, x, C) at their own
+        scale -> Zoom, where the network is to see the image larger or smaller.
+    encode: instance labels (Y, X) int32, TWIN added in twins -> Targets, for training.
     decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
         20,000 x 20,000 pixels: no float map of the whole image.
     refine: regions, pixels (Y, X, C) on the network's grid, their scaling, settings -> regions, where the pixels tell
@@ -103,6 +116,7 @@ class Task:
     outputs: tuple[str, ...]
     settings: type[TaskSettings]
     scaling: Callable[[NDArray[np.generic]], Scaling]
+    zoom: Callable[[NDArray[np.generic], Any, Callable[[NDArray[np.generic]], Regions]], Zoom] | None = None
     encode: Callable[[NDArray[np.int32]], Targets] | None = None
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
     refine: Callable[[Regions, NDArray[np.generic], Scaling, Any], Regions] | None = None

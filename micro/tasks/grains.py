@@ -2,10 +2,12 @@
 
 The network answers with two maps. `inside` falls to 0 on a boundary about four pixels wide; `depth` rises with the
 distance from the boundary up to DEPTH_PX. One tells where a boundary is, the other still tells two grains apart where
-the etchant left a gap in it: their depths are two hills with a saddle between them.
+the etchant left a gap in it: their depths are two hills with a saddle between them. A third map, `twin`, rises on the
+sides of twins within a grain, which part it only where a user keeps them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -13,13 +15,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from micro import measure as measures
+from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import Habits, Targets, Task, TaskSettings
-from micro.tiles import Tiling, blocks
+from micro.tasks import TWIN, Habits, Targets, Task, TaskSettings, Zoom
+from micro.tiles import Tiling, blocks, resize
 
 DEPTH_PX = 10.0
+USUAL_PX = 57.0
+"""Mean diameter of the real grains that the bundles of this project were trained on."""
+
+NEAR = 1.25
+LARGEST_ZOOM, SMALLEST_ZOOM = 4.0, 1 / 64
+ESTIMATES = 4
+WINDOW_PX = 1024
+FEWEST_GRAINS = 8
 SPECK_PX = 20
 BOUNDARY_WEIGHT = 2.0
 LIGHT_PX = 128
@@ -43,6 +54,14 @@ class GrainSettings(TaskSettings):
     )
     reach_px: int = Field(
         default=24, ge=2, le=256, description="pixels farther than this from any grain belong to none"
+    )
+    grain_diameter_px: Annotated[float, Field(ge=2, le=5000)] | Literal["any", "auto"] = Field(
+        default="any",
+        description=f"mean diameter of the grains: the image is read at the scale at which they are {USUAL_PX:.0f} px. "
+        "auto: estimated from the image; any: read as it is",
+    )
+    twins: Literal["merge", "keep"] = Field(
+        default="merge", description="whether the twins in a grain are part of it, or grains of their own"
     )
 
 
@@ -76,19 +95,75 @@ def _around(place: float, length_px: int, nodes: int) -> slice:
     return slice(max(0, int(place - reach)), int(place + reach) + 1)
 
 
+def zoom(pixels: NDArray[np.generic], settings: GrainSettings, find: Callable[[NDArray[np.generic]], Regions]) -> Zoom:
+    """Return the scale at which grains are USUAL_PX across, or the image's own where they are nearly.
+
+    pixels: (Y, X, C). find: answers with the grains of other pixels (y, x, C).
+    """
+    if settings.grain_diameter_px == "any":
+        return Zoom()
+    if settings.grain_diameter_px == "auto":
+        diameter_px = _estimated_px(pixels, find)
+        if diameter_px is None:
+            return Zoom(notes=("too few grains found to estimate their diameter: read at the image's own scale",))
+        known = f"grains are about {diameter_px:.0f} px across, estimated from the image"
+    else:
+        diameter_px = settings.grain_diameter_px
+        known = f"grains are {diameter_px:g} px across, as given"
+    factor = float(np.clip(USUAL_PX / diameter_px, SMALLEST_ZOOM, LARGEST_ZOOM))
+    if 1 / NEAR < factor < NEAR:
+        return Zoom(notes=(f"{known}: read at the image's own scale",))
+    return Zoom(factor, (f"{known}: read at {factor:.2f} of the image's scale",))
+
+
+def _estimated_px(pixels: NDArray[np.generic], find: Callable[[NDArray[np.generic]], Regions]) -> float | None:
+    """Return the mean diameter of the grains of an image (Y, X, C), or None where too few are found.
+
+    The middle of the image is shown to the network, again and again at the scale at which the grains that it found
+    would be USUAL_PX across, until they are.
+    """
+    factor, diameter_px = 1.0, None
+    for _ in range(ESTIMATES):
+        rows, columns = (_middle(length_px, WINDOW_PX / factor) for length_px in pixels.shape[:2])
+        window = pixels[rows, columns]
+        height_px, width_px = (max(1, round(length_px * factor)) for length_px in window.shape[:2])
+        shown = resize(window, (height_px, width_px))
+        grains = len(find(shown))
+        if grains < FEWEST_GRAINS:
+            if min(window.shape[:2]) == min(pixels.shape[:2]):
+                return diameter_px
+            factor /= 4  # the window showed a few grains, or the inside of one
+            continue
+        seen_px = float(np.sqrt(4 / np.pi * height_px * width_px / grains))
+        diameter_px = seen_px / factor
+        if 1 / NEAR < USUAL_PX / seen_px < NEAR:
+            break
+        factor = float(np.clip(USUAL_PX / diameter_px, SMALLEST_ZOOM, LARGEST_ZOOM))
+    return diameter_px
+
+
+def _middle(length_px: int, part_px: float) -> slice:
+    """Return the middle part of an axis, all of it where it is shorter."""
+    part = min(length_px, max(1, round(part_px)))
+    return slice((length_px - part) // 2, (length_px - part) // 2 + part)
+
+
 def encode(labels: NDArray[np.int32]) -> Targets:
-    """Turn grains (Y, X) into inside and depth; `decode` turns these back.
+    """Turn grains (Y, X) into inside, depth and twin; `decode` turns these back.
 
     labels: grains may touch, or be parted by lines of 0. Where they are negative nothing is known, and the weight is 0;
-        so it is on specks below SPECK_PX pixels, which are slips of annotation tools.
+        so it is on specks below SPECK_PX pixels, which are slips of annotation tools. Twins have TWIN added.
     """
-    distance_px = _distance_px(labels)
+    grains = np.where(labels >= TWIN, labels - TWIN, labels)
+    distance_px, to_any_px = _distance_px(grains), _distance_px(labels)
     # soft, since annotators place a boundary to within about two pixels
-    maps = np.stack([(distance_px - 0.5) / 2, distance_px / DEPTH_PX]).clip(0, 1).astype(np.float32)
-    _, part, area_px = np.unique(labels, return_inverse=True, return_counts=True)
-    speck = (area_px < SPECK_PX)[part.reshape(labels.shape)] & (labels > 0)
+    inside = ((distance_px - 0.5) / 2).clip(0, 1)
+    twin = np.where(to_any_px < distance_px, 1 - ((to_any_px - 0.5) / 2).clip(0, 1), 0)
+    maps = np.stack([inside, (distance_px / DEPTH_PX).clip(0, 1), twin]).astype(np.float32)
+    _, part, area_px = np.unique(grains, return_inverse=True, return_counts=True)
+    speck = (area_px < SPECK_PX)[part.reshape(grains.shape)] & (grains > 0)
     # boundaries are a tenth of the pixels and all of the answer; faint ones are lost without the emphasis
-    weight = 1 + BOUNDARY_WEIGHT * (1 - maps[0])
+    weight = 1 + BOUNDARY_WEIGHT * np.maximum(1 - maps[0], maps[2])
     return Targets(maps, np.where(speck | (labels < 0), 0, weight).astype(np.float32))
 
 
@@ -174,13 +249,18 @@ def _distance_px(labels: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
-    """Turn inside and depth (2, Y, X) uint8 into grains that fill the image; `encode` is the way there.
+    """Turn inside, depth and twin (3, Y, X) uint8 into grains that fill the image; `encode` is the way there.
 
     The mean of the two maps is a height. Grains begin as the connected parts above `seed_above`; one that comes apart
     higher up, into parts that rise by `split_rise`, is as many grains as parts. From there they grow downhill until
-    they meet.
+    they meet. Where twins are kept, the height is lowered to 0 on their sides. Raises BadSetting where they should be
+    and the network, with two maps only, was never shown any.
     """
     height = cv2.addWeighted(maps[0], 0.5, maps[1], 0.5, 0).astype(np.uint8, copy=False)
+    if settings.twins == "keep":
+        if len(maps) < len(TASK.outputs):
+            raise BadSetting("This bundle was never shown twins, so it cannot keep them: leave twins=merge.")
+        height = cv2.subtract(height, maps[2]).astype(np.uint8, copy=False)
     labels = _grown(_seeds(height, settings), height, settings.reach_px)
     small = _areas_px(labels) < settings.min_area_px
     small[0] = False
@@ -305,9 +385,10 @@ def _bands(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
 TASK = Task(
     "grains",
     channels="grey",
-    outputs=("inside", "depth"),
+    outputs=("inside", "depth", "twin"),
     settings=GrainSettings,
     scaling=scaling,
+    zoom=zoom,
     encode=encode,
     decode=decode,
     measure=measure,

@@ -13,7 +13,7 @@ from torch import Tensor
 from micro.engine import with_channels
 from micro.folder import Annotated
 from micro.illumination import Scaling
-from micro.tasks import Task
+from micro.tasks import TWIN, Task
 from micro.tiles import resize
 from micro.training.augmentation import Augmentation
 from micro.training.plan import TrainingPlan
@@ -44,7 +44,7 @@ class _Source:
     """An image as training draws from it.
 
     pixels: (Y, X, C) uint8 in the card's channels.
-    labels: (Y, X) int32, all zero where the class of the frame is the answer.
+    labels: (Y, X) int32, all zero where the class of the frame is the answer; a twin of region i is i + TWIN.
     places: (N, 2) rows and columns of some annotated pixels.
     """
 
@@ -143,6 +143,8 @@ def _source(plan: TrainingPlan, task: Task, item: Annotated) -> _Source:
         pixels = resize(pixels, (plan.crop_px, plan.crop_px))
     pixels = _as_bytes(pixels)
     labels = np.zeros(pixels.shape[:2], np.int32) if item.labels is None else item.labels
+    if item.twins is not None:
+        labels = np.where(item.twins & (labels > 0), labels + TWIN, labels)
     places = np.argwhere(labels > 0)
     places = places[:: max(1, len(places) // PLACES)]
     return _Source(pixels, labels, class_number, task.scaling(pixels), places)

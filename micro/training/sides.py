@@ -75,7 +75,8 @@ def _left(item: Annotated, columns: int) -> Annotated:
     """Return an image and its labels cut to the first so many columns."""
     assert item.labels is not None
     image = replace(item.image, pixels=item.image.pixels[:, :columns])
-    return replace(item, image=image, labels=item.labels[:, :columns])
+    twins = None if item.twins is None else item.twins[:, :columns]
+    return replace(item, image=image, labels=item.labels[:, :columns], twins=twins)
 
 
 def _known_right(item: Annotated, first: int) -> Annotated:

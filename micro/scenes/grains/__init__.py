@@ -63,7 +63,8 @@ def _metal(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain
     stretch = rng.uniform(1.2, 2.5) if rng.random() < 0.2 else 1.0
     grains = tessellate(rng, shape_px, Shape(size_px, (0.1, 0.6), 0.07, stretch, rng.uniform(0, np.pi)))
     share = rng.uniform(0.1, 0.8) if rng.random() < 0.5 else 0.0
-    cut = etching.section(grains, twinned(rng, grains, share), size_px)
+    crystals = twinned(rng, grains, share)
+    cut = etching.section(grains, crystals, size_px)
     light = ETCHES[kind](rng, cut)
     light = light + _per_channel(_marks(rng, shape_px), light)
     if rng.random() < 0.25:
@@ -76,7 +77,7 @@ def _metal(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain
     if rng.random() < 0.3:
         light = faults.out_of_focus(rng, light, size_px)
     seen = faults.scanning_detector if kind == "channeling" else faults.camera
-    return _scene(name, seen(rng, light), grains)
+    return _scene(name, seen(rng, light), grains, crystals % 2 == 1)
 
 
 def _marks(rng: np.random.Generator, shape_px: tuple[int, int]) -> Plane:
@@ -93,6 +94,6 @@ def _per_channel(plane: Plane, light: Plane) -> Plane:
     return plane[..., np.newaxis] if light.ndim == 3 else plane
 
 
-def _scene(name: str, pixels: NDArray[np.uint8], grains: Labels) -> Scene:
+def _scene(name: str, pixels: NDArray[np.uint8], grains: Labels, twins: NDArray[np.bool_] | None = None) -> Scene:
     image = Micrograph(pixels, name, PIXEL_SIZE_UM, "drawn at this size")
-    return Scene(image, grains, ("grain",) * int(grains.max()))
+    return Scene(image, grains, ("grain",) * int(grains.max()), twins=twins)
