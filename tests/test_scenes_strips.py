@@ -94,6 +94,43 @@ def test_roll_marks_return_once_a_turn_of_the_roll() -> None:
         assert np.ptp([mark.centroid[1] for mark in whole]) <= 1, seed
 
 
+def test_an_inclusion_is_drawn_out_along_the_rolling_direction() -> None:
+    for seed in SEEDS:
+        for sliver in regionprops(strips.draw(seed, kind="inclusion").labels):
+            length, width = sliver.bbox[2] - sliver.bbox[0], sliver.bbox[3] - sliver.bbox[1]
+            assert length > 2 * width, seed
+
+
+def test_a_dent_has_a_bright_side_and_a_dark_one_and_a_stain_only_darkens() -> None:
+    for seed in SEEDS:
+        clean = grey(strips.draw(seed, kind="clean"))
+        for kind, brightens in (("dent", True), ("stain", False)):
+            scene = strips.draw(seed, kind=kind)
+            change = (grey(scene) - clean)[scene.labels > 0]
+            assert change.min() < -5, (seed, kind)
+            assert (change.max() > 5) == brightens, (seed, kind)
+
+
+def test_the_prints_on_a_coil_are_a_turn_of_the_roll_apart() -> None:
+    scenes = list(strips.coil(3, 120, period_mm=500, others=0.2))
+    places = []
+    for number, scene in enumerate(scenes):
+        if scene.class_name == "roll_mark":
+            (mark,) = regionprops(scene.labels)
+            if mark.bbox[0] > 0 and mark.bbox[2] < strips.FRAME_PX:
+                places.append((number + (mark.centroid[0] + 0.5) / strips.FRAME_PX) * strips.FRAME_MM)
+    steps = np.diff(places) / 500
+    assert len(places) > 10
+    assert np.abs(steps - steps.round()).max() < 0.01
+    assert {scene.class_name for scene in scenes} > {"clean", "roll_mark"}
+
+
+def test_a_print_on_the_border_of_two_frames_is_on_both() -> None:
+    numbers = {n for n, scene in enumerate(strips.coil(5, 400, period_mm=333, others=0)) if scene.labels.any()}
+    assert any(number + 1 in numbers for number in numbers)
+    assert len(numbers) >= 400 * strips.FRAME_MM / 333 - 1
+
+
 def test_a_frame_has_the_size_that_was_asked_for() -> None:
     scene = strips.draw(0, height_px=64, width_px=200, kind="scratch")
     assert scene.image.pixels.shape == (64, 200, 1)

@@ -10,6 +10,7 @@ from micro.cli import (  # noqa: F401  each registers its verbs
     predict,
     profile,
     report,
+    strip,
     train,
 )
 from micro.cli.app import main, run

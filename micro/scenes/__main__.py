@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
+from micro.scenes.strips import FRAME_MM, PIXEL_SIZE_UM, coil
 
-KINDS = ("flakes", "grains", "phases", "strips")
+KINDS = ("flakes", "grains", "phases", "strips", "coil")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,7 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
         "grooves in any metal (boundaries), brightness (contrast), colour or its grey (tint), or a scanned electron "
         "beam (channeling)",
     )
+    parser.add_argument("--period-mm", type=float, default=1570.0, help="of the roll mark on a coil")
     asked = parser.parse_args(arguments)
+    if asked.kind == "coil":
+        save_coil(asked.out, asked.count, asked.seed, asked.period_mm)
+        return
     draw = importlib.import_module(f"micro.scenes.{asked.kind}").draw
     size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
     how = {"etch": asked.etch or "any"} if asked.kind == "grains" else {}
@@ -57,6 +62,20 @@ def save(scene: Scene, out: Path) -> None:
     if scene.classes:
         lines = [f"{value}: {class_name}\n" for value, class_name in enumerate(scene.classes)]
         (out / "classes.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+def save_coil(out: Path, count: int, seed: int, period_mm: float) -> None:
+    """Write the frames of a coil as out/frames/NUMBER.png, their classes as out/truth.csv, and out/layout.yaml."""
+    lines = ["image,class\n"]
+    for scene in coil(seed, count, period_mm=period_mm):
+        name = f"{scene.image.name}.png"
+        _write(out / "frames" / name, np.asarray(scene.image.pixels))
+        lines.append(f"{name},{scene.class_name}\n")
+    (out / "truth.csv").write_text("".join(lines), encoding="utf-8")
+    mm_per_px = PIXEL_SIZE_UM / 1000
+    camera = f"{{name: top, mm_per_px_along: {mm_per_px}, mm_per_px_across: {mm_per_px}}}"
+    layout = f"width_mm: {FRAME_MM}\nframe_step_mm: {FRAME_MM}\ncameras:\n  - {camera}\n"
+    (out / "layout.yaml").write_text(layout, encoding="utf-8")
 
 
 def _write(path: Path, pixels: NDArray[np.generic]) -> None:

@@ -1,0 +1,254 @@
+"""The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from micro.decide import NG, OK, REVIEW
+from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
+from micro.errors import BadSetting, MicroError
+from micro.strip import Camera, Layout, Period, find_period
+from micro.strip.layout import SHORTEST_PERIOD_MM
+
+# Regions are looked through for a period in stripes of this width, each overlapping the next by half.
+STRIPE_MM = 40.0
+SAME_PERIOD = 0.01
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One defect on the strip: a region, or a whole frame where the bundle only names frames.
+
+    along_mm, across_mm: of its middle, from head and left edge.
+    area_mm2: of a region; None for a frame. verdict: of its frame, NG or REVIEW.
+    """
+
+    image: str
+    camera: str
+    side: str
+    lane: int
+    frame: int
+    along_mm: float
+    across_mm: float
+    area_mm2: float | None
+    class_name: str
+    score: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Returning:
+    """Marks of one class that return, and which roll of the layout turns so."""
+
+    class_name: str
+    side: str
+    across_mm: float
+    period: Period
+    roll: str | None
+
+
+@dataclass(frozen=True)
+class StripMap:
+    """All of a strip.
+
+    length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
+    left_out: images that no camera of the layout took.
+    """
+
+    layout: Layout
+    marks: tuple[Mark, ...]
+    returning: tuple[Returning, ...]
+    first_mm: float
+    length_mm: float
+    frames: int
+    left_out: int
+    unclear: Unclear
+    verdict: StripVerdict
+
+    def describe(self) -> str:
+        """Return what was found to print."""
+        lines = [
+            f"{self.length_mm / 1000:.2f} m of strip, {self.frames} frames, {len(self.marks)} marks",
+            *(f"  {each}" for each in map(_words, self.returning)),
+        ]
+        if self.left_out:
+            lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
+        return "\n".join((*lines, self.verdict.describe()))
+
+
+class _Frame(NamedTuple):
+    row: Mapping[str, Any]
+    camera: Camera
+    number: int
+    along_mm: float
+
+
+def of_run(folder: Path, layout: Layout, rules: Rules | None = None) -> StripMap:
+    """Return the strip that the images of a run show.
+
+    folder: what `micro predict --out` wrote. Raises MicroError where there is no such run, BadSetting where the layout
+    does not fit it.
+    """
+    try:
+        images = _rows(folder / "images.parquet")
+        regions: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in _rows(folder / "regions.parquet"):
+            regions[row["image"], row["sha256"]].append(row)
+    except (OSError, pa.ArrowInvalid) as fault:
+        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    placed = _placed(images, layout)
+    if not placed:
+        raise BadSetting(f"{folder}: no camera of the layout took any of its {len(images)} images. See `images:`.")
+    done = [frame for frame in placed if frame.row["state"] == "done"]
+    marks = [mark for frame in done for mark in _marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]])]
+    unclear = Unclear(
+        review=sum(frame.row["verdict"] == REVIEW for frame in done),
+        unseen=len(placed) - len(done) + _missing(placed, layout),
+    )
+    defects = [
+        Defect(mark.class_name, mark.side, mark.along_mm, mark.area_mm2, mark.camera, mark.frame)
+        for mark in marks
+        if mark.verdict == NG
+    ]
+    ends = [frame.along_mm + _length_mm(frame) for frame in done]
+    first_mm = min((frame.along_mm for frame in done), default=0.0)
+    return StripMap(
+        layout=layout,
+        marks=tuple(sorted(marks, key=lambda mark: (mark.along_mm, mark.across_mm))),
+        returning=tuple(_returning(marks, layout, max(map(_length_mm, done), default=0.0))),
+        first_mm=first_mm,
+        length_mm=max(ends, default=0.0) - first_mm,
+        frames=len(done),
+        left_out=len(images) - len(placed),
+        unclear=unclear,
+        verdict=judge_strip(defects, unclear, rules),
+    )
+
+
+def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]:
+    """Return the images that the layout's cameras took, along the strip; frames are numbered from each camera's own."""
+    encoder_mm = layout.encoder_mm()
+    frames = []
+    for row in images:
+        camera = layout.camera_of(row["image"])
+        if camera is None:
+            continue
+        if layout.frame_step_mm is not None:
+            number = layout.frame_of(row["image"])
+            along_mm = number * layout.frame_step_mm
+        elif row["image"] in encoder_mm:
+            number, along_mm = 0, encoder_mm[row["image"]]
+        else:
+            raise BadSetting(f"{layout.positions}: no position for {row['image']}.")
+        frames.append(_Frame(row, camera, number, along_mm + camera.along_mm))
+    frames.sort(key=lambda frame: (frame.camera.name, frame.along_mm))
+    if layout.frame_step_mm is not None:
+        return frames
+    # an encoder counts no frames, so they are numbered in its order
+    counts: dict[str, int] = defaultdict(int)
+    numbered = []
+    for frame in frames:
+        numbered.append(frame._replace(number=counts[frame.camera.name]))
+        counts[frame.camera.name] += 1
+    return numbered
+
+
+def _length_mm(frame: _Frame) -> float:
+    return float((frame.row["height_px"] or 0) * frame.camera.mm_per_px_along)
+
+
+def _missing(frames: Sequence[_Frame], layout: Layout) -> int:
+    """Count the frames that are not there, between the first and the last number of each camera."""
+    if layout.frame_step_mm is None:
+        return 0
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for frame in frames:
+        numbers[frame.camera.name].add(frame.number)
+    return sum(max(each) - min(each) + 1 - len(each) for each in numbers.values())
+
+
+def _marks(frame: _Frame, layout: Layout, regions: Sequence[Mapping[str, Any]]) -> list[Mark]:
+    row, camera = frame.row, frame.camera
+    verdict = row["verdict"] or (NG if regions else OK)
+    if verdict == OK:
+        return []
+
+    def mark(y_px: float, x_px: float, area_mm2: float | None, found: Mapping[str, Any]) -> Mark:
+        across_mm = camera.across(x_px)
+        return Mark(
+            image=row["image"],
+            camera=camera.name,
+            side=camera.side,
+            lane=layout.lane(across_mm),
+            frame=frame.number,
+            along_mm=frame.along_mm + y_px * camera.mm_per_px_along,
+            across_mm=across_mm,
+            area_mm2=area_mm2,
+            class_name=found["class"] or "",
+            score=found["score"],
+            verdict=verdict,
+        )
+
+    pixel_mm2 = camera.mm_per_px_along * camera.mm_per_px_across
+    if regions:
+        return [
+            mark(each["centroid_y_px"] + 0.5, each["centroid_x_px"] + 0.5, each["area_px"] * pixel_mm2, each)
+            for each in regions
+        ]
+    return [mark(row["height_px"] / 2, row["width_px"] / 2, None, row)]
+
+
+def _returning(marks: Sequence[Mark], layout: Layout, frame_mm: float) -> list[Returning]:
+    """Look for a period in the marks of each class and side, stripe by stripe across."""
+    groups: dict[tuple[str, str, str, int], list[Mark]] = defaultdict(list)
+    for mark in marks:
+        if mark.area_mm2 is None:
+            groups[mark.class_name, mark.side, mark.camera, 0].append(mark)
+            continue
+        stripe = int(mark.across_mm // (STRIPE_MM / 2))
+        for number in (stripe - 1, stripe):
+            groups[mark.class_name, mark.side, "", number].append(mark)
+    found: list[Returning] = []
+    for (class_name, side, _, _), members in sorted(groups.items()):
+        places = np.array([mark.along_mm for mark in members])
+        blur_mm = 0.0 if members[0].area_mm2 is not None else frame_mm
+        shortest_mm = max(SHORTEST_PERIOD_MM, 2 * blur_mm)
+        if shortest_mm >= layout.longest_period_mm:
+            continue
+        period = find_period(places, shortest_mm, layout.longest_period_mm)
+        if period is not None:
+            across_mm = float(np.median([mark.across_mm for mark in members]))
+            found.append(Returning(class_name, side, across_mm, period, layout.roll_of(period.roll_diameter_mm)))
+    found.sort(key=lambda each: -each.period.marks)
+    kept: list[Returning] = []
+    for each in found:  # neighbouring stripes share their marks
+        if not any(_same(each, other) for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _same(one: Returning, other: Returning) -> bool:
+    near = abs(one.across_mm - other.across_mm) < STRIPE_MM
+    alike = abs(one.period.period_mm - other.period.period_mm) < SAME_PERIOD * other.period.period_mm
+    return near and alike and (one.class_name, one.side) == (other.class_name, other.side)
+
+
+def _words(each: Returning) -> str:
+    period = each.period
+    roll = f", {each.roll}" if each.roll else ""
+    return (
+        f"{each.class_name} returns every {period.period_mm:.1f} mm (standard error {period.standard_error_mm:.2g} mm) "
+        f"on the {each.side}, {each.across_mm:.0f} mm from the left edge: {period.marks} marks, {period.missed} turns "
+        f"without one. A roll of {period.roll_diameter_mm:.1f} mm diameter{roll}."
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
+    return rows

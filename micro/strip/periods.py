@@ -1,0 +1,111 @@
+"""Marks that return along a strip: a damaged roll prints its mark once a turn.
+
+Positions are in mm along the strip. A series of marks is sought by its spectrum, which needs no neighbours to be found
+and does not mind missed ones: where N positions have the period P, the sum of exp(2 pi i s / P) over them is long.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A series shorter than this is no evidence of a roll.
+LEAST_MARKS = 5
+# How often positions without any period may seem to have one.
+CHANCE = 0.01
+# Cells of the histogram within the shortest period, and how much finer than its own resolution the spectrum is read.
+_CELLS, _FINE = 8, 4
+# A period and its fractions stand out alike; the longest that does so by this share of the strongest is meant.
+_AS_STRONG = 0.6
+# Marks lie this share of a period around their place.
+_AROUND = 0.15
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period that marks return with.
+
+    period_mm: with standard_error_mm, from a straight line through the marks' places by their numbers.
+    first_mm: place of mark 0. marks: how many of the positions belong to it. missed: turns without a mark in between.
+    """
+
+    period_mm: float
+    standard_error_mm: float
+    first_mm: float
+    marks: int
+    missed: int
+
+    @property
+    def roll_diameter_mm(self) -> float:
+        """Diameter of a roll that turns once a period; rolling after the mark was made lengthens both alike."""
+        return self.period_mm / math.pi
+
+
+def find_period(positions_mm: NDArray[np.floating], shortest_mm: float, longest_mm: float) -> Period | None:
+    """Return the period of positions, or None where chance alone would do as well.
+
+    shortest_mm, longest_mm: between which a period is sought; places must be known much better than the shortest.
+    """
+    if not 0 < shortest_mm < longest_mm:
+        raise ValueError(f"a period between {shortest_mm} and {longest_mm} mm")
+    places = np.sort(np.asarray(positions_mm, np.float64))
+    if len(places) < LEAST_MARKS or np.ptp(places) < (LEAST_MARKS - 1) * shortest_mm:
+        return None
+    begins = places[0]
+    longest_mm = min(longest_mm, float(np.ptp(places)) / (LEAST_MARKS - 1) * 1.01)
+    guess_mm = _strongest(places - begins, shortest_mm, longest_mm)
+    return None if guess_mm is None else _fitted(places, guess_mm)
+
+
+def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: float) -> float | None:
+    """Return the longest period whose power in the spectrum is nearly the highest."""
+    cell_mm = shortest_mm / _CELLS
+    counts = np.bincount((places / cell_mm).astype(np.int64)).astype(np.float64)
+    length = 2 ** math.ceil(math.log2(len(counts) * _FINE))
+    sums = np.fft.rfft(counts - counts.mean(), length)
+    frequency = np.arange(len(sums)) / (length * cell_mm)
+    power = np.abs(sums) ** 2
+    sought = (frequency >= 1 / longest_mm) & (frequency <= 1 / shortest_mm)
+    if not sought.any():
+        return None
+    tried = max(1.0, sought.sum() / _FINE)
+    if tried * _chance(math.sqrt(power[sought].max()), len(places)) > CHANCE:
+        return None
+    strong = np.flatnonzero(sought & (power >= _AS_STRONG * power[sought].max()))
+    first = strong[0]
+    while power[first + 1] > power[first]:
+        first += 1
+    return float(1 / frequency[first])
+
+
+def _chance(resultant: float, count: int) -> float:
+    """Return how often so many phases at random add up to such a length.
+
+    D. Wilkie, Rayleigh test for randomness of circular data, Appl. Statist. 32 (1983) 311.
+    """
+    rest = count**2 - min(resultant, count) ** 2
+    return math.exp(math.sqrt(1 + 4 * count + 4 * rest) - (1 + 2 * count))
+
+
+def _fitted(places: NDArray[np.float64], period_mm: float) -> Period | None:
+    """Lay a line through the places of the marks by their numbers, twice: the first one corrects the guess."""
+    turns = places / period_mm
+    phase = float(np.angle(np.exp(2j * np.pi * turns).sum()) / (2 * np.pi))
+    first_mm, error_mm = phase * period_mm, 0.0
+    numbers, mine = turns, np.ones(len(places), bool)
+    for _ in range(3):
+        turns = (places - first_mm) / period_mm
+        numbers = np.round(turns)
+        mine = np.abs(turns - numbers) <= _AROUND
+        if len(np.unique(numbers[mine])) < LEAST_MARKS:
+            return None
+        x, y = numbers[mine], places[mine]
+        spread = float(((x - x.mean()) ** 2).sum())
+        period_mm = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
+        first_mm = float(y.mean() - period_mm * x.mean())
+        rest = y - first_mm - period_mm * x
+        error_mm = math.sqrt(float((rest**2).sum()) / max(1, len(x) - 2) / spread)
+    seen = np.unique(numbers[mine])
+    missed = int(seen[-1] - seen[0]) + 1 - len(seen)
+    return Period(period_mm, error_mm, first_mm + period_mm * float(seen[0]), int(mine.sum()), missed)

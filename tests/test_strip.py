@@ -1,0 +1,161 @@
+"""A run whose frames are known becomes a strip whose marks, gaps and period are known."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from toy_line import Toy, run
+
+from micro import cli, measure
+from micro.decide.acceptance import Rules
+from micro.errors import BadSetting, MicroError
+from micro.line.strip import of_run
+from micro.strip import Camera, Layout
+
+FRAME_MM, PERIOD_MM = 64.0, 1570.0
+LAYOUT = """
+width_mm: 128
+frame_step_mm: 64
+cameras:
+  - {name: left, images: "left/*", mm_per_px_along: 8, mm_per_px_across: 8, along_mm: 20}
+  - {name: right, images: "right/*", mm_per_px_along: 8, mm_per_px_across: 8, across_mm: 64}
+lanes_mm: [64]
+rolls_mm: {F4 work roll: 640, F5 work roll: 500}
+"""
+
+
+class Measuring(Toy):
+    """Measures what it finds, as the engine does."""
+
+    def judge(self, image):
+        found = super().judge(image)
+        return replace(found, table=measure.columns(found.regions.labels, None))
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((8, 8), value, np.uint8))
+
+
+@pytest.fixture(scope="module")
+def coil(tmp_path_factory):
+    """Two cameras with 240 frames each; the right one sees a mark once a turn, frame 7 of the left one is missing."""
+    root = tmp_path_factory.mktemp("coil")
+    marked = {int(place // FRAME_MM) for place in np.arange(300, 240 * FRAME_MM, PERIOD_MM)}
+    for number in range(240):
+        if number != 7:
+            write(root / "in" / "left" / f"{number:04}.png", 0)
+        write(root / "in" / "right" / f"{number:04}.png", 255 * (number in marked))
+    run(root / "in", root / "out", Toy(classes=("fine", "print")))
+    (root / "layout.yaml").write_text(LAYOUT)
+    return root, marked
+
+
+def test_frames_become_places_and_a_period_a_roll(coil, capsys):
+    root, marked = coil
+    arguments = ["strip", str(root / "out"), "--layout", str(root / "layout.yaml"), "--out", str(root / "strip")]
+    assert cli.run(arguments) == 0
+    assert cli.run([*arguments, "--fail-on-ng"]) == 3
+    said = capsys.readouterr().out
+    assert "F5 work roll" in said
+    with (root / "strip" / "strip.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == sorted(marked)
+    for row in rows:
+        assert float(row["along_mm"]) == int(row["frame"]) * FRAME_MM + 32
+        assert (float(row["across_mm"]), row["lane"], row["camera"], row["side"]) == (96, "2", "right", "top")
+        assert (row["class_name"], row["verdict"], row["area_mm2"]) == ("print", "NG", "")
+    with (root / "strip" / "periods.csv").open() as file:
+        (period,) = csv.DictReader(file)
+    assert float(period["period_mm"]) == pytest.approx(PERIOD_MM, rel=0.01)
+    assert float(period["roll_diameter_mm"]) == pytest.approx(PERIOD_MM / math.pi, rel=0.01)
+    facts = json.loads((root / "strip" / "strip.json").read_text())
+    assert facts["verdict"] == "NG"
+    assert facts["unclear"] == {"review": 0, "unseen": 1}
+    assert facts["length_mm"] == 240 * FRAME_MM + 20, "the left camera looks 20 mm further down"
+
+
+def test_the_map_has_ink_where_the_marks_are_and_none_between(coil):
+    root, marked = coil
+    cli.run(["strip", str(root / "out"), "--layout", str(root / "layout.yaml"), "--out", str(root / "strip")])
+    picture = np.asarray(Image.open(root / "strip" / "strip.png").convert("RGB")).astype(int)
+    blue = (abs(picture - (0, 114, 178)).sum(axis=2) < 30)[80:330]
+    columns = np.flatnonzero(blue.any(axis=0))
+    groups = 1 + np.count_nonzero(np.diff(columns) > 1)
+    assert groups == len(marked)
+
+
+def test_the_rules_of_a_product_judge_the_strip(coil):
+    root, marked = coil
+    layout = Layout.load(root / "layout.yaml")
+    lenient = Rules.model_validate({"product": "p", "version": 2, "rules": [{"at_most": len(marked)}]})
+    strict = Rules.model_validate({"product": "p", "version": 3, "rules": [{"at_most": len(marked) - 1}]})
+    assert of_run(root / "out", layout, lenient).verdict.verdict == "REVIEW", "a frame is missing"
+    assert of_run(root / "out", layout, strict).verdict.verdict == "NG"
+    right = layout.model_copy(update={"cameras": layout.cameras[1:]})
+    found = of_run(root / "out", right, lenient)
+    assert (found.verdict.verdict, found.left_out, found.frames) == ("OK", 239, 240)
+
+
+def test_an_encoder_takes_the_place_of_frame_numbers(coil, tmp_path):
+    root, marked = coil
+    names = [f"right/{number:04}.png" for number in range(240)]
+    lines = [f"{name},{10 * number}" for number, name in enumerate(names)]
+    (tmp_path / "encoder.csv").write_text("\n".join(("image,position", *lines)))
+    text = LAYOUT.replace("frame_step_mm: 64", "positions: encoder.csv\nmm_per_count: 6.4")
+    (tmp_path / "layout.yaml").write_text(text)
+    layout = Layout.load(tmp_path / "layout.yaml")
+    with pytest.raises(BadSetting, match="no position for left/0000"):
+        of_run(root / "out", layout)
+    found = of_run(root / "out", layout.model_copy(update={"cameras": layout.cameras[1:]}))
+    assert [mark.along_mm for mark in found.marks] == pytest.approx([number * 64 + 32 for number in sorted(marked)])
+    assert [mark.frame for mark in found.marks] == sorted(marked)
+
+
+def test_regions_have_places_of_their_own_and_areas(tmp_path):
+    frame = np.zeros((8, 32), np.uint8)
+    frame[2:6, 4:6] = 200
+    path = tmp_path / "in" / "7.png"
+    path.parent.mkdir()
+    assert cv2.imwrite(str(path), frame)
+    run(tmp_path / "in", tmp_path / "out", Measuring())
+    camera = Camera(name="c", side="bottom", mm_per_px_along=2, mm_per_px_across=0.5, across_mm=100, is_mirrored=True)
+    found = of_run(tmp_path / "out", Layout(width_mm=100, frame_step_mm=16, cameras=(camera,)))
+    (mark,) = found.marks
+    assert mark.area_mm2 == 8 * 2 * 0.5
+    assert (mark.along_mm, mark.across_mm, mark.side) == (7 * 16 + 4 * 2, 100 - 5 * 0.5, "bottom")
+    assert (mark.class_name, mark.verdict) == ("bar", "NG")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "words"),
+    [
+        ("frame_step_mm: 64", "mm_per_count: 2", "frame_step_mm or positions"),
+        ("lanes_mm: [64]", "lanes_mm: [64, 30]", "rising places"),
+        ("name: right", "name: left", "same name"),
+        ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
+        ("width_mm: 128", "width_mm: -1", "width_mm"),
+    ],
+)
+def test_a_layout_that_places_nothing_is_refused(was, becomes, words, tmp_path):
+    (tmp_path / "layout.yaml").write_text(LAYOUT.replace(was, becomes))
+    with pytest.raises(BadSetting, match=words):
+        Layout.load(tmp_path / "layout.yaml")
+
+
+def test_what_is_no_run_or_no_camera_sees_is_refused(coil, tmp_path):
+    root, _ = coil
+    layout = Layout.load(root / "layout.yaml")
+    with pytest.raises(MicroError, match="no tables of a run"):
+        of_run(tmp_path, layout)
+    elsewhere = layout.cameras[0].model_copy(update={"images": "cam9/*"})
+    with pytest.raises(BadSetting, match="no camera of the layout"):
+        of_run(root / "out", layout.model_copy(update={"cameras": (elsewhere,)}))
+    unnumbered = layout.model_copy(update={"frame_number": "frame_(\\d+)"})
+    with pytest.raises(BadSetting, match="no frame number"):
+        of_run(root / "out", unnumbered)

@@ -1,0 +1,73 @@
+"""Marks of a roll whose diameter is known, among others and with some missed."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from micro.strip.periods import LEAST_MARKS, find_period
+
+LENGTH_MM = 128_000.0
+
+
+def marks(period_mm: float, seed: int = 0, *, missed: float = 0.0, jitter_mm: float = 0.0) -> NDArray[np.float64]:
+    random = np.random.default_rng(seed)
+    places = np.arange(random.uniform(0, period_mm), LENGTH_MM, period_mm)
+    places = places[random.random(len(places)) >= missed]
+    return places + random.normal(0, jitter_mm, len(places))
+
+
+@pytest.mark.parametrize("period_mm", [310.0, 1570.0, 1884.96, 9000.0])
+def test_the_period_of_a_roll_and_its_diameter_are_found(period_mm: float) -> None:
+    found = find_period(marks(period_mm, jitter_mm=5), 130, 20_000)
+    assert found is not None
+    assert found.period_mm == pytest.approx(period_mm, rel=1e-3)
+    assert found.roll_diameter_mm == pytest.approx(period_mm / math.pi, rel=1e-3)
+    assert abs(found.period_mm - period_mm) < 5 * found.standard_error_mm
+    assert found.missed == 0
+
+
+def test_neither_missed_marks_nor_other_defects_hide_a_period() -> None:
+    random = np.random.default_rng(7)
+    places = marks(1570, missed=0.3, jitter_mm=10)
+    everything = random.permutation(np.concatenate([places, random.uniform(0, LENGTH_MM, len(places))]))
+    found = find_period(everything, 130, 20_000)
+    assert found is not None
+    assert found.period_mm == pytest.approx(1570, rel=2e-3)
+    assert len(places) <= found.marks < 1.6 * len(places)
+    assert found.missed > 5
+
+
+def test_places_known_only_by_their_frame_still_tell_the_period() -> None:
+    frame_mm = 64.0
+    found = find_period(np.floor(marks(1570) / frame_mm) * frame_mm + frame_mm / 2, 2 * frame_mm, 20_000)
+    assert found is not None
+    assert found.period_mm == pytest.approx(1570, rel=1e-3)
+
+
+def test_two_marks_on_one_roll_are_one_turn_and_not_two() -> None:
+    one = marks(1570)
+    found = find_period(np.concatenate([one, one + 300]), 130, 20_000)
+    assert found is not None
+    assert found.period_mm == pytest.approx(1570, rel=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_defects_at_random_have_no_period(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    assert find_period(random.uniform(0, LENGTH_MM, 200), 130, 20_000) is None
+
+
+def test_a_handful_of_marks_is_no_roll() -> None:
+    assert find_period(np.arange(LEAST_MARKS - 1) * 1570.0, 130, 20_000) is None
+    assert find_period(np.array([]), 130, 20_000) is None
+    assert find_period(np.full(50, 700.0), 130, 20_000) is None
+
+
+def test_the_place_of_the_coil_on_the_counter_does_not_matter() -> None:
+    here, there = (find_period(marks(1570) + offset, 130, 20_000) for offset in (0.0, 3.2e6))
+    assert here is not None
+    assert there is not None
+    assert there.period_mm == pytest.approx(here.period_mm, rel=1e-9)
+    assert there.first_mm - here.first_mm == pytest.approx(3.2e6)
