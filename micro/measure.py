@@ -64,12 +64,18 @@ def neighbours(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return for each region of labels (Y, X) how many others it shares an edge of a pixel with."""
     count = int(labels.max(initial=0))
     found = []
+    width = labels.shape[1]
     for rows in _bands(labels.shape):
         band = labels[rows.start : rows.stop + 1]  # with the first row of the next, to which the last has a border too
-        for first, second in ((band[:, :-1], band[:, 1:]), (band[:-1], band[1:])):
-            border = (first != second) & (first > 0) & (second > 0)
-            one, other = first[border].astype(np.int64), second[border]
-            found.append(np.unique(np.minimum(one, other) * (count + 1) + np.maximum(one, other)))
+        flat = band.reshape(-1)
+        beside = np.flatnonzero(flat[1:] != flat[:-1])
+        below = np.flatnonzero(flat[width:] != flat[:-width])
+        for first, step in ((beside[(beside + 1) % width > 0], 1), (below, width)):
+            one, other = flat[first], flat[first + step]
+            border = (one > 0) & (other > 0)
+            one, other = one[border].astype(np.int64), other[border]
+            pair = np.minimum(one, other) * (count + 1) + np.maximum(one, other)
+            found.append(np.unique(pair[np.diff(pair, prepend=-1) != 0]))  # along a border one pair follows itself
     pairs = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
     return np.bincount(np.concatenate([pairs // (count + 1), pairs % (count + 1)]), minlength=count + 1)[1:]
 

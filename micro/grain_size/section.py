@@ -76,7 +76,9 @@ def section_of(labels: NDArray[np.integer]) -> Section:
             meets = (first == 0) != (second == 0)
             is_cut[np.maximum(first[meets], second[meets]) - 1] = True
     middles_px = np.stack([table["centroid_y_px"], table["centroid_x_px"]], axis=1).astype(np.float64)
-    own_px = np.bincount(numbered.ravel(), minlength=len(numbers) + 1)[1:].astype(np.int64)
+    own_px = area_px
+    if closed is not numbered:
+        own_px = np.bincount(numbered.ravel(), minlength=len(numbers) + 1)[1:].astype(np.int64)
     return Section(closed, numbers, own_px, area_px, is_cut, middles_px)
 
 

@@ -23,6 +23,8 @@ from micro.grain_size import Field
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Prediction, Progress
+from micro.tasks.flakes import Mark
+from micro.thin_film import Profile
 from micro_napari.pipe import put, take
 
 TILE_PX = 1536
@@ -61,7 +63,25 @@ class Specimen:
     fields: tuple[Field, ...]
 
 
-Order = Question | Lesson | Specimen
+@dataclass(frozen=True)
+class Calibration:
+    """Flakes whose layers are known, on each of some images, and what else is known of the microscope setting."""
+
+    fields: tuple[tuple[Micrograph, tuple[Mark, ...]], ...]
+    material: str
+    oxide_nm: float | None = None
+    gamma: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A profile, and what each of its points is named by the others alone; a single point has no others."""
+
+    profile: Profile
+    answers: tuple[str, ...]
+
+
+Order = Question | Lesson | Specimen | Calibration
 
 
 class Answer(NamedTuple):
@@ -128,6 +148,12 @@ class Aside:
         page = yield from self._ask(specimen)
         assert isinstance(page, str)
         return page
+
+    def calibrate_steps(self, calibration: Calibration) -> Generator[Progress, None, Calibrated]:
+        """Return the profile that `micro profile` makes of the same flakes."""
+        made = yield from self._ask(calibration)
+        assert isinstance(made, Calibrated)
+        return made
 
     def close(self) -> None:
         """End the process."""

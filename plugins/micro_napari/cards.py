@@ -1,11 +1,15 @@
 """The installed bundles to choose from, each with what its card says."""
 
-from qtpy.QtCore import Qt
+from typing import Any
+
+from qtpy.QtCore import QRect, QSize, Qt
 from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem
 
 from micro import bundle
 from micro.card import Card
 from micro.errors import MicroError
+
+PADDING_PX = 3
 
 
 class CardList(QListWidget):
@@ -18,7 +22,7 @@ class CardList(QListWidget):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setSpacing(3)
-        self.setStyleSheet("QListWidget::item { padding: 3px; }")
+        self.setStyleSheet(f"QListWidget::item {{ padding: {PADDING_PX}px; }}")
         self.setMinimumHeight(210)
         self._cards: dict[str, Card] = {}
         self.refresh()
@@ -41,7 +45,22 @@ class CardList(QListWidget):
             self._cards[name] = card
             entry.setToolTip("\n".join((card.summary, *(f"- {limit}" for limit in card.limits))))
             self.addItem(entry)
+        self._fit()
         self.choose(chosen[0] if chosen else "")
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 -- Qt's name
+        """Give each card the height that its words take at the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        # Qt wraps words at a width that does not leave out the padding, and then cuts the last line off
+        wide_px = self.viewport().width() - 2 * (self.spacing() + 2 * PADDING_PX)
+        room = QRect(0, 0, max(wide_px, 1), 10_000)
+        for row in range(self.count()):
+            card = self.item(row)
+            words_px = self.fontMetrics().boundingRect(room, Qt.TextFlag.TextWordWrap, card.text())
+            card.setSizeHint(QSize(wide_px, words_px.height() + 4 * PADDING_PX))
 
     def chosen(self) -> tuple[str, Card] | None:
         """Return name and card of the chosen bundle."""

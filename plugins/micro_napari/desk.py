@@ -8,10 +8,10 @@ import traceback
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
-from micro.errors import MicroError
+from micro.errors import BadSetting, MicroError
 from micro.grain_size import assess
 from micro.regions import Glimpse
-from micro_napari.aside import GLIMPSE_PX, Answer, Lesson, Order, Question, Specimen
+from micro_napari.aside import GLIMPSE_PX, Answer, Calibrated, Calibration, Lesson, Order, Question, Specimen
 from micro_napari.pipe import put, take
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
                     answer = Answer(number, "found", _plan(order))
                 case Specimen():
                     answer = Answer(number, "found", assess(order.fields).describe())
+                case Calibration():
+                    answer = Answer(number, "found", _calibrate(order))
                 case Question():
                     answer = _predict(number, order, desk, sink, cache)
         except MicroError as fault:
@@ -103,6 +105,22 @@ def _plan(lesson: Lesson) -> str:
     start = bundle.load(lesson.start) if lesson.start else None
     planned = training.plan(annotated, find(lesson.task).name, lesson.minutes, start=start)
     return f"{annotated.describe()}\n{planned.describe()}"
+
+
+def _calibrate(order: Calibration) -> Calibrated:
+    from pydantic import ValidationError
+
+    from micro import thin_film
+    from micro.tasks import flakes
+
+    points = [point for image, marks in order.fields for point in flakes.known_points(image, marks)]
+    try:
+        profile = thin_film.Profile.model_validate(
+            {"material": order.material, "oxide_nm": order.oxide_nm, "gamma": order.gamma, "points": points}
+        )
+    except ValidationError as fault:
+        raise BadSetting("; ".join(f"{error['loc'][0]}: {error['msg']}" for error in fault.errors())) from fault
+    return Calibrated(profile, thin_film.named_by_the_others(profile) if len(points) > 1 else ())
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Errand(QObject):
         super().__init__(parent)
         self._seen, self._ended = seen, ended
         self._run: _Run | None = None
+        parent.destroyed.connect(lambda: self.drop())  # a closed window waits for nothing
 
     @property
     def is_running(self) -> bool:

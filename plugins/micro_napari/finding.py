@@ -85,7 +85,8 @@ class Finding:
         found = self.prediction.regions
         assert found is not None
         present, count = int(labels.max(initial=0)), max(int(labels.max(initial=0)), len(found))
-        names = tuple(self.classes.get(number, self.names[0]) for number in range(1, count + 1))
+        unnamed = self.names[0]
+        names = tuple(self.classes.get(number, unnamed) for number in range(1, count + 1))
         scores = np.full(count, np.nan, np.float32)
         scores[: len(found)] = found.scores
         task = self._task()

@@ -37,7 +37,7 @@ def one_process():
 @pytest.fixture
 def viewer(home, one_process, monkeypatch, make_napari_viewer_proxy):
     """A napari window on which only public attributes may be touched."""
-    for dock in ("segment", "measure", "train"):
+    for dock in ("segment", "measure", "train", "profile"):
         monkeypatch.setattr(f"micro_napari.{dock}.Aside", lambda: one_process)
     monkeypatch.setattr(one_process, "close", lambda: None)
     return make_napari_viewer_proxy(show=True)
@@ -59,7 +59,7 @@ def dock(viewer):
 @pytest.fixture
 def until(qtbot):
     """Let the window work until a condition holds."""
-    return lambda condition: qtbot.waitUntil(condition, timeout=PATIENCE_MS)
+    return lambda condition: qtbot.waitUntil(lambda: bool(condition()), timeout=PATIENCE_MS)
 
 
 @pytest.fixture
@@ -124,3 +124,17 @@ def drag(viewer):
         viewer.window.dock_widgets["Correct (micro)"]._edit(np.array(points, np.float64))
 
     return along
+
+
+@pytest.fixture
+def picture(viewer, qtbot, tmp_path):
+    """Keep a picture of the whole window, in $MICRO_PICTURES where that is set."""
+
+    def keep(name):
+        qtbot.wait(300)  # for what is drawn a moment later
+        path = Path(os.environ.get("MICRO_PICTURES", tmp_path)) / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shown = viewer.screenshot(str(path), canvas_only=False, flash=False)
+        assert len(np.unique(shown.reshape(-1, shown.shape[-1]), axis=0)) > 100
+
+    return keep

@@ -24,7 +24,7 @@ def images(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(3):
-        formats.write_image(folder / f"{seed}.png", scenes.draw(seed, 96, 96).image)
+        formats.write_image(folder / f"{seed}.tif", scenes.draw(seed, 96, 96).image)
     (folder / "broken.png").write_bytes(b"no image")
     return folder
 
@@ -39,11 +39,11 @@ def test_a_folder_is_run_file_by_file_and_failures_are_listed(viewer, dock, unti
     batch = dock("Batch")
     batch.folder.setText(str(images))
     batch.folder.editingFinished.emit()
-    assert batch.states() == dict.fromkeys(("0.png", "1.png", "2.png", "broken.png"), "queued")
+    assert batch.states() == dict.fromkeys(("0.tif", "1.tif", "2.tif", "broken.png"), "queued")
     batch.run.click()
     assert batch.run.text() == "Stop"
     until(lambda: not batch.is_running)
-    assert batch.states() == {"0.png": "done", "1.png": "done", "2.png": "done", "broken.png": "failed"}
+    assert batch.states() == {"0.tif": "done", "1.tif": "done", "2.tif": "done", "broken.png": "failed"}
     assert "broken.png" in batch.said.text()
     out = images.with_name("images-results")
     assert opened == [str(out / "report.html")]
@@ -65,7 +65,7 @@ def test_a_folder_is_run_file_by_file_and_failures_are_listed(viewer, dock, unti
 @pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_where_it_was(viewer, dock, until, images, opened, tmp_path):
     for seed in range(3, 40):
-        formats.write_image(images / f"{seed}.png", scenes.draw(seed % 5, 192, 192).image)
+        formats.write_image(images / f"{seed}.tif", scenes.draw(seed % 5, 192, 192).image)
     batch = dock("Batch")
     batch.recipe.setCurrentText("grains-iron")
     batch.folder.setText(str(images))

@@ -218,10 +218,10 @@ def test_a_refusal_is_shown_in_the_dock_and_the_next_run_works(viewer, segmented
 
 
 def test_the_window_stays_awake_while_tiles_appear(viewer, dock, until, beats, monkeypatch):
-    image = viewer.add_image(np.tile(micro.read(_sample("grains")).pixels[..., 0], (4, 4)), name="large")
+    image = viewer.add_image(np.tile(micro.read(_sample("grains")).pixels[..., 0], (2, 2)), name="large")
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
-    monkeypatch.setattr(segment, "_tile_px", 512)
+    monkeypatch.setattr(segment, "_tile_px", 384)
     segment._look()
     segment.run.click()
     canvas = viewer.layers["micro: in work"]

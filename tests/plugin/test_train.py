@@ -19,7 +19,7 @@ def lessons(tmp_path):
         (folder / name).mkdir(parents=True)
     for seed in range(12):
         scene = scenes.draw(seed, 96, 96)
-        formats.write_image(folder / "images" / f"{seed:02d}.png", scene.image)
+        formats.write_image(folder / "images" / f"{seed:02d}.tif", scene.image)
         formats.write_labels(folder / "masks" / f"{seed:02d}.tif", scene.labels.astype(np.int32))
     return folder
 

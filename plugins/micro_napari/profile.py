@@ -1,0 +1,232 @@
+"""The dock that learns a microscope setting: click flakes whose layers are known, name their layers, save a profile."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from magicgui.widgets import create_widget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QSpinBox, QVBoxLayout
+
+from micro import thin_film
+from micro.errors import BadSetting
+from micro.tasks.flakes import Mark
+from micro.thin_film.profile import MOST_POINT_LAYERS
+from micro_napari import keeping
+from micro_napari.aside import Aside, Calibrated, Calibration
+from micro_napari.docks import open_dock
+from micro_napari.errand import Errand, Refusal, Steps
+from micro_napari.layers import facts, placed_like
+from micro_napari.parts import DockPart, labelled, say, side_by_side, words
+
+KEY = "micro: flakes of"
+"""Where in a points layer's metadata stands which image layer its flakes lie on."""
+
+ENOUGH = 5
+COLUMN = "layers"
+NOT_KNOWN = "not known"
+GAMMAS: dict[str, float | None] = {NOT_KNOWN: None, "1.0: linear camera": 1.0, "2.2: encoded for a screen": 2.2}
+
+
+class ProfileWidget(DockPart):
+    """Flakes whose layers somebody counted, on one image or several, become a profile of the microscope."""
+
+    SHORT_NAME = "Profile"
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
+        super().__init__()
+        self._viewer = napari_viewer
+        self._aside = Aside()
+        self._errand = Errand(self, lambda _: None, self._on_end)
+        self._path = Path()
+        self.image = create_widget(annotation="napari.layers.Image", name="image")
+        self.material = QComboBox()
+        self.material.addItems(get_args(thin_film.Profile.model_fields["material"].annotation))
+        self.oxide_nm = QLineEdit()
+        self.oxide_nm.setPlaceholderText(f"nm; empty: {NOT_KNOWN}")
+        self.gamma = QComboBox()
+        self.gamma.addItems(GAMMAS)
+        self.layers = QSpinBox()
+        self.layers.setRange(1, MOST_POINT_LAYERS)
+        self.layers.setToolTip("Layers of the flakes that are clicked next, or of the points that are selected.")
+        self.click = QPushButton("Click flakes")
+        self.select = QPushButton("Change or move")
+        self.clicked, self.said = words(), words()
+        self.save = QPushButton("Save profile…")
+        self.use = QPushButton("Use it in Segment")
+        self._lay_out()
+        self.click.clicked.connect(lambda: self._take("add"))
+        self.select.clicked.connect(lambda: self._take("select"))
+        self.layers.valueChanged.connect(self._on_layers)
+        self.save.clicked.connect(self._on_save)
+        self.use.clicked.connect(self._on_use)
+        self.image.changed.connect(self._look)
+        napari_viewer.layers.events.removed.connect(self._look)
+        self.destroyed.connect(self._aside.close)
+        self._look()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a profile is being made."""
+        return self._errand.is_running
+
+    def reset_choices(self, _event: Any = None) -> None:
+        """Look again at which layers there are; napari calls this when they change."""
+        self.image.reset_choices()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.addWidget(labelled("Image", self.image.native))
+        layout.addWidget(labelled("Material", self.material))
+        layout.addWidget(labelled("Oxide", self.oxide_nm))
+        layout.addWidget(labelled("Gamma", self.gamma))
+        layout.addWidget(labelled("Layers", self.layers))
+        layout.addWidget(side_by_side(self.click, self.select))
+        layout.addWidget(self.clicked)
+        layout.addWidget(side_by_side(self.save, self.use))
+        layout.addWidget(self.said)
+        layout.addStretch()
+        self.use.setEnabled(False)
+        self.said.hide()
+
+    # --- clicking ---------------------------------------------------------------------------------------------------
+
+    def _marked(self) -> Iterator[tuple[Any, Any]]:
+        """Yield each image layer with the points layer of its flakes."""
+        images = {layer.unique_id: layer for layer in self._viewer.layers}
+        for layer in self._viewer.layers:
+            image = images.get(layer.metadata.get(KEY))
+            if image is not None:
+                yield image, layer
+
+    def _points(self, image: Any) -> Any:
+        """Return the points layer of an image's flakes; make it where there is none."""
+        for marked, points in self._marked():
+            if marked == image:
+                return points
+        points = self._viewer.add_points(
+            np.zeros((0, 2)),
+            name=f"{image.name}: known flakes",
+            features=pd.DataFrame({COLUMN: np.zeros(0, int)}),
+            feature_defaults={COLUMN: self.layers.value()},
+            text={"string": f"{{{COLUMN}}}L", "size": 12, "color": "yellow", "anchor": "upper_left"},
+            size=9,
+            face_color="transparent",
+            border_color="yellow",
+            metadata={KEY: image.unique_id},
+            **placed_like(image),
+        )
+        points.events.data.connect(self._look)
+        return points
+
+    def _take(self, mode: str) -> None:
+        image = self.image.value
+        if image is None:
+            say(self._viewer, self.said, "Open a colour image of flakes first.", fine=False)
+            return
+        points = self._points(image)
+        points.feature_defaults = {COLUMN: self.layers.value()}
+        self._viewer.layers.selection.active = points
+        points.mode = mode
+
+    def _on_layers(self, count: int) -> None:
+        for _, points in self._marked():
+            points.feature_defaults = {COLUMN: count}
+            chosen = sorted(points.selected_data)
+            if points.mode == "select" and chosen:
+                features = points.features.copy()
+                features.loc[chosen, COLUMN] = count
+                points.features = features
+        self._look()
+
+    def marks(self) -> tuple[tuple[Any, tuple[Mark, ...]], ...]:
+        """Return each image layer with the flakes that were clicked on it."""
+        return tuple(
+            (
+                image,
+                tuple(
+                    Mark(round(float(x)), round(float(y)), int(count))
+                    for (y, x), count in zip(np.asarray(points.data), points.features[COLUMN], strict=True)
+                ),
+            )
+            for image, points in self._marked()
+            if len(points.data)
+        )
+
+    def _look(self, *_: Any) -> None:
+        """Say which flakes were clicked."""
+        marks = [mark for _, each in self.marks() for mark in each]
+        counted = sorted(mark.layers for mark in marks)
+        told = ", ".join(f"{count}L" for count in counted)
+        wanted = "" if len(set(counted)) >= ENOUGH else f" {ENOUGH} of different layers are enough."
+        text = (
+            f"{len(marks)} flake{'s' if len(marks) > 1 else ''} clicked: {told}." if marks else "No flake clicked yet."
+        )
+        say(self._viewer, self.clicked, text + wanted)
+        self.save.setEnabled(bool(marks) and not self.is_running)
+
+    # --- saving -----------------------------------------------------------------------------------------------------
+
+    def _calibrate(self) -> Callable[[], Steps]:
+        """Return the work that what is clicked and known asks for; raise BadSetting where the oxide is no number."""
+        oxide = self.oxide_nm.text().strip()
+        try:
+            oxide_nm = float(oxide) if oxide else None
+        except ValueError as fault:
+            raise BadSetting(f"Oxide: {oxide!r} is no number of nm. Leave it empty if it is not known.") from fault
+        known = [(facts(image), marks) for image, marks in self.marks()]
+        material, gamma, aside = self.material.currentText(), GAMMAS[self.gamma.currentText()], self._aside
+
+        def steps() -> Steps:  # in a thread: reading an image may take a while
+            fields = tuple((fact.image(), marks) for fact, marks in known)
+            return (yield from aside.calibrate_steps(Calibration(fields, material, oxide_nm, gamma)))
+
+        return steps
+
+    def _on_save(self) -> None:
+        try:
+            steps = self._calibrate()
+        except BadSetting as fault:
+            say(self._viewer, self.said, str(fault), fine=False)
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save profile", str(keeping.home() / "microscope.yaml"), "Profile (*.yaml)"
+        )
+        if not path:
+            return
+        self._path = Path(path)
+        self.save.setEnabled(False)
+        say(self._viewer, self.said, "Naming each flake by the others…")
+        self._errand.start("making a microscope profile", steps)
+
+    def _on_end(self, result: Calibrated | Refusal) -> None:
+        self._look()
+        if isinstance(result, Refusal):
+            say(self._viewer, self.said, str(result), fine=False)
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            result.profile.save(self._path)
+        except OSError as fault:
+            say(self._viewer, self.said, f"Not saved: {fault}", fine=False)
+            return
+        points = result.profile.points
+        wrong = [
+            f"{point.image}: {point.layers}L by you, {answer} by the other flakes."
+            for point, answer in zip(points, result.answers, strict=True)
+            if answer != f"{point.layers}L"
+        ]
+        told = f"Saved as {self._path.name}."
+        if result.answers:
+            told += f" {len(points) - len(wrong)} of {len(points)} flakes are named as you say from the others alone."
+        say(self._viewer, self.said, "\n".join((told, *wrong)), fine=not wrong)
+        self.use.setEnabled(True)
+
+    def _on_use(self) -> None:
+        segment = open_dock(self._viewer, "Segment")
+        if "profile" not in segment.settings.fields:
+            say(self._viewer, self.said, "Choose a bundle of flakes in Segment, and press this again.", fine=False)
+            return
+        segment.settings.fields["profile"].value = str(self._path)
+        say(self._viewer, self.said, f"Segment names layers by {self._path.name} from now on (Advanced, profile).")

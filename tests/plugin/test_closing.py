@@ -1,0 +1,103 @@
+import ctypes
+import ctypes.util
+import sys
+
+import numpy as np
+import pytest
+import screen  # noqa: F401  first: skips without napari
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QLabel, QPushButton
+
+from micro import formats
+from micro.scenes import grains as scenes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tells the X server that a window is to be closed")
+
+
+class Message(ctypes.Structure):
+    """XClientMessageEvent, padded to the size of XEvent."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("rest", ctypes.c_long * 16),
+    )
+
+
+CLIENT_MESSAGE = 33
+
+
+def press_the_cross(window_id):
+    """Do what a window manager does when the cross of a window is pressed."""
+    x11 = ctypes.CDLL(ctypes.util.find_library("X11") or "libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    x11.XInternAtom.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
+    x11.XSendEvent.argtypes = (ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
+    x11.XCloseDisplay.argtypes = (ctypes.c_void_p,)
+    display = x11.XOpenDisplay(None)
+    message = Message(type=CLIENT_MESSAGE, window=window_id, format=32)
+    message.message_type = x11.XInternAtom(display, b"WM_PROTOCOLS", 0)
+    message.data[0] = x11.XInternAtom(display, b"WM_DELETE_WINDOW", 0)
+    x11.XSendEvent(display, window_id, 0, 0, ctypes.byref(message))
+    x11.XCloseDisplay(display)
+
+
+@pytest.fixture
+def asked(until):
+    """Press the cross of the window that a widget lies in, answer napari's question, and return its words."""
+
+    def closing(widget, answer):
+        said = []
+
+        def reply():
+            dialog = QApplication.activeModalWidget()
+            if dialog is None:
+                QTimer.singleShot(50, reply)
+                return
+            said.append("\n".join(label.text() for label in dialog.findChildren(QLabel)))
+            next(button for button in dialog.findChildren(QPushButton) if button.text() == answer).click()
+
+        QTimer.singleShot(50, reply)
+        press_the_cross(int(widget.window().winId()))
+        until(lambda: said)
+        return said[0]
+
+    return closing
+
+
+def test_closing_napari_while_it_segments_asks_and_cancel_lets_the_work_go_on(viewer, dock, until, asked):
+    image = viewer.add_image(np.tile(scenes.draw(1, 256, 256).image.pixels[..., 0], (4, 4)), name="large")
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    segment.run.click()
+    assert "segmenting large" in asked(segment, "Cancel")
+    assert segment.is_running
+    assert image in viewer.layers
+    segment.run.click()
+    assert not segment.is_running
+
+
+def test_closing_napari_while_a_folder_runs_asks_and_close_stops_it_in_order(dock, until, asked, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(30):
+        formats.write_image(folder / f"{seed:02d}.tif", scenes.draw(seed, 128, 128).image)
+    batch = dock("Batch")
+    batch.recipe.setCurrentText("grains-iron")
+    batch.folder.setText(str(folder))
+    batch.run.click()
+    until(lambda: "done" in batch.states().values())
+    window = batch.window()
+    assert "segmenting the folder images" in asked(batch, "Close")
+    until(lambda: not window.isVisible())
+    # interrupted as by Ctrl-C: what is done is kept, and the same command goes on from there
+    images = tmp_path / "images-results" / "images.csv"
+    until(images.is_file)
+    assert 1 < len(images.read_text(encoding="utf-8").splitlines()) < 31
