@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -92,7 +93,8 @@ def own_ms():
 def beats(qtbot):
     """Measure how long the window's thread was away: a timer that should beat every 5 ms, and its longest pause.
 
-    Time that other processes took from the thread is no pause of ours, and is left out where the system tells it.
+    Time that other processes took from the thread is no pause of ours, and is left out where the system tells it; so is
+    time in which this process was stopped from outside.
     """
     from qtpy.QtCore import QTimer
 
@@ -102,7 +104,12 @@ def beats(qtbot):
             self._timer = QTimer(interval=5)
             self._timer.timeout.connect(self._beat)
             self._timer.start()
+            if hasattr(signal, "SIGCONT"):
+                self._before = signal.signal(signal.SIGCONT, self._continued)
             return self
+
+        def _continued(self, *_):
+            self._last = own_ms()
 
         def _beat(self):
             now = own_ms()
@@ -112,6 +119,8 @@ def beats(qtbot):
         def __exit__(self, *_):
             self._beat()
             self._timer.stop()
+            if hasattr(signal, "SIGCONT"):
+                signal.signal(signal.SIGCONT, self._before)
 
     return Beats
 
