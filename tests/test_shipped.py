@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.measure import label
 
 from micro import bundle, cli, formats, trial
 from micro.engine import Engine
 from micro.micrograph import Micrograph
+from micro.recipe import Recipe
 from micro.scenes import flakes, grains, phases
 from micro.score import regions
 
@@ -19,8 +21,20 @@ DRAWN = {"grains": grains.draw, "flakes": flakes.draw, "phases": phases.draw}
 MEGABYTE = 2**20
 
 
-def test_the_first_three_bundles_are_here():
-    assert {"flakes-graphene", "grains-iron", "sheet-steel"} <= set(SHIPPED)
+def test_the_first_bundles_are_here():
+    assert {"flakes-graphene", "grains-iron", "grains-metal", "sheet-steel"} <= set(SHIPPED)
+
+
+def test_twins_that_are_kept_are_more_of_the_crystals_that_were_drawn():
+    made = bundle.load(WEIGHTS / "grains-metal")
+    drawn = (grains.draw(seed, 256, 256, etch="channeling", grain_px=60) for seed in range(600_000, 600_050))
+    scene = next(each for each in drawn if each.twins.mean() > 0.06)
+    crystals = label(2 * scene.labels + scene.twins, connectivity=1).astype(np.int32)
+    right = {}
+    for how in ("merge", "keep"):
+        found = Engine(made, Recipe(model="x", settings={"twins": how}), "cpu").predict(scene.image).regions
+        right[how] = regions.match(regions.overlap(crystals, found.labels)).f1
+    assert right["keep"] > right["merge"] + 0.05
 
 
 @pytest.mark.parametrize("name", SHIPPED)

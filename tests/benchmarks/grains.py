@@ -1,0 +1,182 @@
+"""How near the grain size of found grains is to the true one, and how long a large field takes.
+
+python -m tests.benchmarks.grains fields      drawn fields at half and double scale, blurred and noisy
+python -m tests.benchmarks.grains real        real micrographs, from the folder that MICRO_DATA names
+python -m tests.benchmarks.grains large       a field of 20 Mpx from file to G and table; an idle machine is assumed
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from micro import bundle, folder, formats
+from micro.engine import Engine
+from micro.grain_size import FieldCount, intercept, planimetric, section_of
+from micro.micrograph import Micrograph
+from micro.recipe import Recipe, Setting
+from micro.scenes.grains import ETCHES, draw
+from micro.tiles import resize
+from micro.training import held_out_images
+from tests.benchmarks.engine import Figure, table
+
+FIRST_SEED = 700_000
+DRAWN_PX = 400
+GRAIN_PX = 57.0
+NEAR_G = 0.15
+CHANGES = ("half scale", "double scale", "1.5 px blur", "10 % noise")
+NIST_UM = 50 / 222
+NIST_G = {"planimetric": 10.03, "intercept": 10.11}
+"""Counted on the source's own mask of its boundaries; see the data's README."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """G of one field by counting grains, and by lines in four directions."""
+
+    planimetric: float
+    intercept: float
+
+
+def sizes(labels: NDArray[np.int32], pixel_size_um: float) -> Sizes:
+    """Return G of grains (Y, X) as `micro measure` counts them."""
+    section = section_of(labels)
+    counts = (planimetric.saltikov(section), intercept.heyn(section))
+    return Sizes(*(each.method.quantity.to_g(FieldCount("", each, pixel_size_um).value) for each in counts))
+
+
+def fields(engine: Engine, count: int) -> Iterator[Figure]:
+    """Compare G of what is found in drawn fields with that of what was drawn, each field changed in one of CHANGES."""
+    off: dict[str, list[float]] = defaultdict(list)
+    etches = ("iron", *ETCHES)
+    for number in track(range(count), "drawn fields", transient=True):
+        etch, change = etches[number // len(CHANGES) % len(etches)], CHANGES[number % len(CHANGES)]
+        scene = draw(FIRST_SEED + number, DRAWN_PX, DRAWN_PX, grain_px=GRAIN_PX, etch=etch)
+        um = scene.image.known_pixel_size_um()
+        truth = sizes(scene.labels, um)
+        image = changed(scene.image, change, np.random.default_rng(number))
+        found = engine.predict(image).regions
+        assert found is not None
+        seen = sizes(found.labels, image.known_pixel_size_um())
+        for name in ("all", etch, change):
+            off[f"{name}, planimetric"].append(seen.planimetric - truth.planimetric)
+            off[f"{name}, intercept"].append(seen.intercept - truth.intercept)
+    for name, errors in off.items():
+        bar = 0.95 if name.startswith("all") else None
+        within = float(np.mean(np.abs(errors) <= NEAR_G))
+        yield Figure(f"G within {NEAR_G}, {name} ({len(errors)} fields)", within, "", bar, at_most=False)
+        yield Figure(f"  mean error of G, {name}", float(np.mean(errors)), "G")
+
+
+def changed(image: Micrograph, change: str, rng: np.random.Generator) -> Micrograph:
+    """Return an image taken at another scale, out of focus, or with noise of a tenth of the full scale."""
+    if change.endswith("scale"):
+        factor = 0.5 if change == "half scale" else 2
+        shape = (round(image.height_px * factor), round(image.width_px * factor))
+        return replace(image, pixels=resize(image.pixels, shape), pixel_size_um=image.known_pixel_size_um() / factor)
+    pixels = image.pixels.astype(np.float32)
+    if change == "1.5 px blur":
+        pixels = cv2.GaussianBlur(pixels, (0, 0), 1.5).reshape(pixels.shape)
+    else:
+        pixels += rng.normal(0, 25.5, pixels.shape)
+    return replace(image, pixels=pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def real(engine: Engine, data: Path) -> Iterator[Figure]:
+    """Compare with grains that people drew: held-out places of iron sections, and the mask of an etched steel."""
+    steel = formats.read(data / "grains" / "nist-gsat-steel" / "grain_structures_steel.tif")
+    found = engine.predict(steel).regions
+    assert found is not None
+    g = sizes(found.labels, NIST_UM)
+    for name, true_g in NIST_G.items():
+        off = abs(getattr(g, name) - true_g)
+        yield Figure(f"steel of NIST, raw: G {name} {getattr(g, name):.2f}, off by", off, "G", NEAR_G)
+    iron = folder.read(data / "grains" / "pure-iron-serial")
+    lengths_px = []
+    for item in held_out_images(bundle.load(engine.recipe.model), iron):
+        answer = engine.predict(item.image).regions
+        assert answer is not None
+        assert item.labels is not None
+        first = int(np.flatnonzero((item.labels >= 0).any(axis=0))[0])  # known from there on
+        whole = next(each for each in iron.images if each.image.name == item.image.name)
+        assert whole.labels is not None
+        pair = (section_of(each[:, first:].copy()) for each in (answer.labels, whole.labels))
+        counts = [intercept.heyn(section) for section in pair]
+        lengths_px.append([each.extent_px / each.count for each in counts])
+        yield Figure(f"iron {item.image.name}: mean intercept found", lengths_px[-1][0], "px")
+        yield Figure(f"iron {item.image.name}: mean intercept drawn", lengths_px[-1][1], "px")
+    seen, true = np.mean(lengths_px, axis=0)
+    yield Figure("iron, held-out places: mean intercept off by", abs(seen / true - 1) * 100, "%", 2)
+
+
+def large(model: str, megapixels: float) -> Iterator[Figure]:
+    """Time the commands that lead from the file of one large field to its table and its G."""
+    edge = round((megapixels * 1e6) ** 0.5)
+    part = draw(FIRST_SEED, 1024, 1024, grain_px=GRAIN_PX).image
+    copies = -(-edge // 1024)
+    pixels = np.pad(part.pixels, ((0, (copies - 1) * 1024), (0, (copies - 1) * 1024), (0, 0)), "symmetric")
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        formats.write_image(place / "field.tif", replace(part, pixels=pixels[:edge, :edge]))
+        run = [sys.executable, "-m", "micro"]
+        seconds = [
+            timed([*run, "predict", str(place / "field.tif"), "--model", model, "--out", str(place / "run")]),
+            timed([*run, "measure", str(place / "run"), "--out", str(place / "size")]),
+        ]
+        record = json.loads((place / "size" / "specimen.json").read_text(encoding="utf-8"))
+    yield Figure(f"{edge} x {edge} px, {record['fields'][0]['grains']} grains: predict", seconds[0], "s")
+    yield Figure("  measure", seconds[1], "s")
+    yield Figure("  from file to G and table", sum(seconds), "s", 60)
+
+
+def timed(command: list[str]) -> float:
+    """Return how many seconds a command takes; CalledProcessError when it fails."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print the figures of one part beside their bars."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.grains", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("part", choices=("fields", "real", "large"))
+    parser.add_argument("--model", default="grains-metal")
+    parser.add_argument("--fields", type=int, default=200)
+    parser.add_argument("--megapixels", type=float, default=20)
+    parser.add_argument("--grain-diameter-px", help="as --set grain_diameter_px of micro predict")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    asked = parser.parse_args()
+    if asked.part == "large":
+        figures = list(large(asked.model, asked.megapixels))
+    else:
+        settings: dict[str, Setting] = {}
+        if asked.grain_diameter_px:
+            settings["grain_diameter_px"] = asked.grain_diameter_px
+        engine = Engine(bundle.load(asked.model), Recipe(model=asked.model, settings=settings), device="cpu")
+        if asked.part == "fields":
+            figures = list(fields(engine, asked.fields))
+        else:
+            figures = list(real(engine, Path(os.environ["MICRO_DATA"])))
+    Console(width=110).print(table(figures))
+    if asked.json:
+        facts = {each.what.strip(): {"value": each.value, "unit": each.unit} for each in figures}
+        asked.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
