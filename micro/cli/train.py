@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app
 from micro.cli.screen import Shown, out, watched
+from micro.errors import MicroError
 
 
 @app.command
@@ -23,6 +24,7 @@ def train(
     network: str | None = None,
     start: Annotated[str | None, Parameter(name="--from")] = None,
     folds: int = 0,
+    group_by: str | None = None,
     seed: int = 0,
     about: Path | None = None,
     sample: Path | None = None,
@@ -38,7 +40,8 @@ def train(
     Parameters
     ----------
     folder
-        images/ with masks/ beside it (and classes.yaml, where their values are classes), or one folder a class.
+        images/ with masks/ beside it (and classes.yaml, where their values are classes), images with the files of an
+        annotation tool, or one folder a class.
     task
         What to learn: flakes, grains, phases or defects.
     out_dir
@@ -51,6 +54,8 @@ def train(
         Bundle to begin from instead of random weights, or imagenet where that can be downloaded.
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
+    group_by
+        Regular expression whose bracketed group, found in an image's name, is its specimen or field: '^([^_]+)_'.
     seed
         Same seed, same folder, same weights.
     about
@@ -74,9 +79,9 @@ def train(
     from micro import bundle, formats, tasks
     from micro import folder as folders
 
-    tasks.find(task)
-    annotated = folders.read(folder)
-    further = tuple(map(folders.read, beside))
+    wanted = tasks.find(task).annotation
+    annotated = folders.read(folder, wanted, group_by)
+    further = tuple(folders.read(each, wanted) for each in beside)
     out.print("\n".join(each.describe() for each in (annotated, *further)))
     from micro import training
 
@@ -97,7 +102,7 @@ def train(
         command=shlex.join(["micro", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
         sample=formats.read(sample) if sample else None,
         start=begun,
-        measure=folders.read(measure) if measure else None,
+        measure=folders.read(measure, wanted) if measure else None,
         beside=further,
     )
     made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
@@ -123,7 +128,7 @@ def score(
     Parameters
     ----------
     folder
-        images/ with masks/ beside it, or one folder a class.
+        Annotated images, in any form that `micro train` reads.
     model
         Name of an installed bundle, or the folder of one.
     against
@@ -137,16 +142,22 @@ def score(
     device
         auto, cpu, cuda, cuda:N or mps.
     """
-    from micro import bundle
+    from micro import bundle, tasks
     from micro import folder as folders
 
-    annotated = folders.read(folder)
+    names = (model,) if against is None else (model, against)
+    card = bundle.load(model).card
+    annotated = folders.read(folder, tasks.find(card.task).annotation)
     out.print(annotated.describe())
+    if annotated.annotation == "classes" and annotated.classes != card.classes:
+        raise MicroError(
+            f"{folder}: its classes are {', '.join(annotated.classes)}, and those of {card.name} are "
+            f"{', '.join(card.classes)}. A classes.yaml names them in the order of their values."
+        )
     from micro import challenge, trial
     from micro.engine import Engine
     from micro.training import held_out_images
 
-    names = (model,) if against is None else (model, against)
     images = list(annotated.images)
     if held_out:
         kept = [held_out_images(bundle.load(name), annotated) for name in names]

@@ -24,6 +24,8 @@ PASSES_PER_STEP = 3
 # What was learned already is lost at the rate that learns from nothing.
 GENTLER = 0.25
 UNMEASURED_HALO_STRIDES = 6
+# One group of images in so many is held out.
+HELD_OUT_OF = 5
 # Pixels left out between the part of an image that trains and the part that is held out.
 PLACE_GAP_PX = 32
 WANTED: dict[Annotation, str] = {
@@ -148,9 +150,13 @@ def plan(
         decoder_channels=(begun.decoder_channels if begun else habits.decoder_channels) if task.outputs else (),
         input_px=None if task.outputs else crop_px,
     )
-    split: Literal["image", "place", "folds"] = "folds" if folds else "image" if len(folder.images) >= 10 else "place"
+    enough = len(folder.images) >= 10 and groups >= HELD_OUT_OF
+    split: Literal["image", "place", "folds"] = "folds" if folds else "image" if enough else "place"
     if split == "place" and not task.outputs:
-        raise BadFolder(f"{folder.root}: {len(folder.images)} images are too few to hold some out; ten are needed.")
+        raise BadFolder(
+            f"{folder.root}: {len(folder.images)} images in {groups} groups are too few to hold some out; ten in "
+            f"{HELD_OUT_OF} groups are needed."
+        )
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
         spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
@@ -185,7 +191,7 @@ def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:
 
 def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
     """Name a fifth of the images, of every class."""
-    folds = fold_numbers([item.group for item in images], [item.class_name for item in images], 5, seed)
+    folds = fold_numbers([item.group for item in images], [item.class_name for item in images], HELD_OUT_OF, seed)
     return tuple(item.image.name for item, fold in zip(images, folds, strict=True) if fold == 0)
 
 

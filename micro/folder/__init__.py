@@ -1,0 +1,17 @@
+"""A folder of annotated images: what is in it, and everything that is wrong with it, before anything is trained."""
+
+from micro.folder.correction import corrected
+from micro.folder.encoding import REENCODE_QUALITY, is_lossless, reencoded
+from micro.folder.folder import Annotated, AnnotatedFolder, annotated
+from micro.folder.reading import read
+
+__all__ = [
+    "REENCODE_QUALITY",
+    "Annotated",
+    "AnnotatedFolder",
+    "annotated",
+    "corrected",
+    "is_lossless",
+    "read",
+    "reencoded",
+]

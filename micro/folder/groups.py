@@ -1,0 +1,205 @@
+"""Which images belong together: copies, near copies, and images of one specimen."""
+
+import csv
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from micro.errors import BadSetting
+from micro.folder.folder import Annotated
+
+GROUPS = "groups.csv"
+
+
+def grouped(items: Sequence[Annotated], root: Path, group_by: str | None) -> tuple[list[Annotated], list[str]]:
+    """Give images the groups that a table or their names say; copies of one image count as one group as it is."""
+    path = root / GROUPS
+    if group_by is not None:
+        return _by_name(items, group_by)
+    if not path.is_file():
+        return list(items), []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "group"} <= rows[0].keys():
+        return list(items), [f"{path}: a table with the columns image,group is expected."]
+    group_of = {row["image"]: row["group"] for row in rows}
+    names = {item.image.name for item in items}
+    problems = [f"{path}: no image {name!r} in the folder." for name in group_of if name not in names]
+    problems += [f"{path}: no group for the image {name!r}." for name in sorted(names - group_of.keys())]
+    return [replace(item, group=group_of.get(item.image.name, item.group)) for item in items], problems
+
+
+def _by_name(items: Sequence[Annotated], pattern: str) -> tuple[list[Annotated], list[str]]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as fault:
+        raise BadSetting(f"{pattern!r} is no regular expression: {fault}.") from fault
+    if compiled.groups != 1:
+        raise BadSetting(f"{pattern!r}: one group in brackets is expected, which is the specimen, as in '^([^_]+)_'.")
+    found = {item.image.name: compiled.search(item.image.name) for item in items}
+    problems = [f"{name}: {pattern!r} finds no group in the name." for name, match in found.items() if not match]
+    own = [replace(item, group=match.group(1)) if (match := found[item.image.name]) else item for item in items]
+    return own, problems
+
+
+def contradictions(items: Sequence[Annotated]) -> list[str]:
+    """Name images that are equal and annotated differently."""
+    problems = []
+    for twins in _twins(items).values():
+        first = twins[0]
+        for other in twins[1:]:
+            same_mask = first.labels is None or other.labels is None or np.array_equal(first.labels, other.labels)
+            if first.class_name != other.class_name or not same_mask:
+                problems.append(f"{first.image.name} and {other.image.name}: equal pixels, different annotations.")
+    return problems
+
+
+def _twins(items: Sequence[Annotated]) -> Mapping[str, list[Annotated]]:
+    found: dict[str, list[Annotated]] = defaultdict(list)
+    for item in items:
+        found[item.digest].append(item)
+    return found
+
+
+# --- images that show nearly the same ---------------------------------------------------------------------------------
+
+# Of thumbnails without their coarse light. Different places of one material, or sheets with the same kind of mark, came
+# to 0.77 at most (52 melt pools, 907 frames of strip); copies at JPEG quality 40, resized and darkened, to 0.92 or more
+# in nine of ten.
+LEAST_AGREEMENT = 0.9
+THUMBNAIL_PX, LIGHT_PX = 32, 3
+LEAST_CONTRAST = 0.5  # of a grey value of 255; flatter thumbnails show rounding alone
+ROWS_AT_ONCE = 1024
+
+
+def with_near_copies(items: Sequence[Annotated], stated: bool) -> tuple[list[Annotated], list[str]]:
+    """Put near copies of an image, turned or mirrored ones too, into one group, and name them.
+
+    stated: somebody said which images belong together; then only equal ones change their group, and others are named.
+    """
+    equal = _pairs_of(item.digest for item in items)
+    near = _near_pairs([item.image.pixels for item in items])
+    joined = _joined(len(items), [*equal, *_pairs_of(item.group for item in items), *([] if stated else near)])
+    own = [replace(item, group=items[first].group) for item, first in zip(items, joined, strict=True)]
+    apart = [pair for pair in near if own[pair[0]].group != own[pair[1]].group]
+    remarks = []
+    for what, pairs in (
+        ("the same or nearly the same image more than once, kept on one side of every split", [*equal, *near]),
+        ("nearly the same image in two groups, so perhaps on both sides of a split", apart),
+    ):
+        alike: dict[int, list[str]] = defaultdict(list)
+        together = _joined(len(items), [pair for pair in pairs if (pair in apart) == (pairs is apart)])
+        for index, first in enumerate(together):
+            alike[first].append(items[index].image.name)
+        said = [", ".join(names[:8]) + ("..." if len(names) > 8 else "") for names in alike.values() if len(names) > 1]
+        more = f"; and {len(said) - 12} more" if len(said) > 12 else ""
+        remarks += [f"{what}: {'; '.join(said[:12])}{more}"] if said else []
+    return own, remarks
+
+
+def _pairs_of(keys: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the places of equal keys, each with the first of them."""
+    first_of: dict[str, int] = {}
+    return [(first_of.setdefault(key, index), index) for index, key in enumerate(keys)]
+
+
+def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of count things the first of those that pairs join it to, directly or by others."""
+    found = sparse.coo_array((np.ones(len(edges := np.array(list(pairs)).reshape(-1, 2))), edges.T), (count, count))
+    part = connected_components(found, directed=False)[1]
+    first: dict[int, int] = {}
+    return [first.setdefault(int(each), index) for index, each in enumerate(part)]
+
+
+def _near_pairs(images: Sequence[NDArray[np.generic]]) -> list[tuple[int, int]]:
+    plain = np.stack([_thumbnail(pixels) for pixels in images]) if images else np.zeros((0, 1, 1), np.float32)
+    pairs = []
+    for turned in _orientations(plain):
+        flat = turned.reshape(len(turned), -1)
+        for start in range(0, len(plain), ROWS_AT_ONCE):
+            agreement = plain[start : start + ROWS_AT_ONCE].reshape(-1, flat.shape[1]) @ flat.T
+            pairs += [(start + row, column) for row, column in np.argwhere(agreement > LEAST_AGREEMENT).tolist()]
+    return sorted({(low, high) for low, high in pairs if low < high})
+
+
+def _orientations(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    turned = [np.rot90(images, quarter, axes=(1, 2)) for quarter in range(4)]
+    return [*turned, *(each[:, ::-1] for each in turned)]
+
+
+def _thumbnail(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return a small picture (y, x) of unit length; zero where nothing is in it."""
+    small = _small(pixels, THUMBNAIL_PX)
+    white = 255.0 if pixels.dtype == np.uint8 else max(float(small.max()), 1e-9)
+    small -= cv2.GaussianBlur(small, (0, 0), LIGHT_PX)
+    if small.std() * 255 < LEAST_CONTRAST * white:
+        return np.zeros_like(small)
+    found: NDArray[np.float32] = small / np.linalg.norm(small)
+    return found
+
+
+def _small(pixels: NDArray[np.generic], edge_px: int) -> NDArray[np.float32]:
+    grey = cv2.resize(np.asarray(pixels), (edge_px, edge_px), interpolation=cv2.INTER_AREA)
+    mean: NDArray[np.float32] = grey.astype(np.float32).reshape(edge_px, edge_px, -1).mean(axis=2)
+    return mean
+
+
+# --- masks that may belong to another image ---------------------------------------------------------------------------
+
+LOOKED_AT_PX = 512
+LEAST_OUTLINE_PX = 64
+SHIFTS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 1), (1, 2), (2, 2))
+MOST_BETTER = 2
+
+
+def doubtful_masks(items: Sequence[Annotated]) -> list[str]:
+    """Name images whose mask is that of another image too, or whose outlines fit it no better than when shifted."""
+    seen: dict[str, str] = {}
+    copies, doubtful = [], []
+    for item in items:
+        if item.labels is None or item.labels.min() == item.labels.max():
+            continue
+        digest = hashlib.sha256(np.ascontiguousarray(item.labels).data).hexdigest()
+        if seen.setdefault(digest, item.digest) != item.digest:
+            copies.append(item.image.name)
+        if not _fits(item.image.pixels, item.labels):
+            doubtful.append(item.image.name)
+    return [
+        f"{what}; is it the mask of another image? {', '.join(names[:12])}"
+        + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        for what, names in (
+            ("the mask is that of an earlier image too", copies),
+            ("outlines lie where the image shows no more than elsewhere", doubtful),
+        )
+        if names
+    ]
+
+
+def _fits(pixels: NDArray[np.generic], labels: NDArray[np.int32]) -> bool:
+    """Whether the image changes more along the outlines of its mask than along the same outlines shifted."""
+    step = max(1, min(labels.shape) // LOOKED_AT_PX)
+    looked = labels[::step, ::step]
+    grey = cv2.resize(np.asarray(pixels), looked.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = cv2.GaussianBlur(grey.reshape(*looked.shape, -1).mean(axis=2), (0, 0), 1)
+    change = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    outline = np.zeros(looked.shape, bool)
+    known = looked >= 0
+    outline[1:] |= (looked[1:] != looked[:-1]) & known[1:] & known[:-1]
+    outline[:, 1:] |= (looked[:, 1:] != looked[:, :-1]) & known[:, 1:] & known[:, :-1]
+    if np.count_nonzero(outline) < LEAST_OUTLINE_PX:
+        return True
+    here = float(change[outline].mean())
+    height, width = len(looked) // 3, looked[0].size // 3
+    elsewhere = [
+        float(change[np.roll(outline, (height * down, width * right), (0, 1))].mean()) for down, right in SHIFTS
+    ]
+    return sum(other >= here for other in elsewhere) < MOST_BETTER
