@@ -4,6 +4,7 @@ from micro.cli import (  # noqa: F401  each registers its verbs
     bundles,
     calibrate,
     correct,
+    explain,
     fractions,
     gui,
     measure,

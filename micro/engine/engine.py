@@ -104,6 +104,10 @@ class Engine:
         found = yield from self._judge([self._prepare(image)])
         return found[0]
 
+    def frame(self, image: Micrograph) -> Tensor:
+        """Return an image as the classifier takes it: (1, C, y, x) float32, scaled, on the device."""
+        return self._frames([self._prepare(image)])
+
     def stream(self, items: Iterable[Item]) -> Iterator[Result]:
         """Yield one result an item, in their order, while later items are read; memory is bounded.
 
@@ -258,14 +262,18 @@ class Engine:
     def _class_scores(self, jobs: Sequence[_Job]) -> list[dict[str, float]]:
         if self._classifier is None or self.card.classifier is None:
             return [{} for _ in jobs]
+        with torch.inference_mode(), self._precision():
+            logits = self._classifier(self._frames(jobs)).float() / self._temperature
+            probabilities = logits.softmax(1).cpu().numpy()
+        return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
+
+    def _frames(self, jobs: Sequence[_Job]) -> Tensor:
+        """Return whole frames as the classifier takes them: (B, C, y, x)."""
+        assert self.card.classifier is not None
         edge = self.card.classifier.input_px
         assert edge is not None
         frames = np.stack([resize(job.pixels, (edge, edge)) for job in jobs])
-        windows = [resized_window(job.scaling, edge) for job in jobs]
-        with torch.inference_mode(), self._precision():
-            logits = self._classifier(self._scaled(frames, windows)).float() / self._temperature
-            probabilities = logits.softmax(1).cpu().numpy()
-        return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
+        return self._scaled(frames, [resized_window(job.scaling, edge) for job in jobs])
 
     def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> Tensor:
         """Return tiles (B, y, x, C) on the device, scaled there: (B, C, y, x), channels last in memory."""

@@ -1,0 +1,58 @@
+"""`micro explain`: where a classifier looked."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.screen import err, out
+
+
+@app.command
+def explain(
+    *sources: str,
+    model: str,
+    out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
+    class_name: Annotated[str | None, Parameter(name="--class")] = None,
+    device: str = "auto",
+) -> int:
+    """Draw where a classifier looked: each frame beside the same frame with what spoke for its class laid over it.
+
+    Parameters
+    ----------
+    sources
+        Images, folders (with all below them), globs, or text lists of images.
+    model
+        Name of an installed bundle that names frames, or the folder of one.
+    out_dir
+        Folder for the pictures, one PNG an image.
+    class_name
+        The class to speak for; the likeliest one of each frame if not given.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    from micro import bundle
+    from micro.errors import UnreadableImage
+    from micro.line.reading import Look, Reader
+    from micro.line.sources import find
+
+    found = find(sources)
+    chosen = bundle.load(model)
+    from micro.engine.explain import Explainer
+    from micro.report.explained import write_explained
+
+    explainer, reader = Explainer(chosen, device), Reader(0)
+    code = DONE
+    for source in found:
+        try:
+            image = reader.read(Look(source))
+        except UnreadableImage as fault:
+            code = SOME_FAILED
+            err.print(f"left out: {fault}")
+            continue
+        said = explainer.explain(image, class_name)
+        place = write_explained(said, image, out_dir)
+        score = said.prediction.class_scores[said.class_name]
+        out.print(f"{image.name}: {said.class_name}, {score:.3f}. {place}")
+    return code
