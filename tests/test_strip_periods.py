@@ -41,7 +41,7 @@ def test_neither_missed_marks_nor_other_defects_hide_a_period() -> None:
 
 def test_places_known_only_by_their_frame_still_tell_the_period() -> None:
     frame_mm = 64.0
-    found = find_period(np.floor(marks(1570) / frame_mm) * frame_mm + frame_mm / 2, 2 * frame_mm, 20_000)
+    found = find_period(np.floor(marks(1570) / frame_mm) * frame_mm + frame_mm / 2, 2 * frame_mm, 20_000, frame_mm)
     assert found is not None
     assert found.period_mm == pytest.approx(1570, rel=1e-3)
 
@@ -57,6 +57,12 @@ def test_two_marks_on_one_roll_are_one_turn_and_not_two() -> None:
 def test_defects_at_random_have_no_period(seed: int) -> None:
     random = np.random.default_rng(seed)
     assert find_period(random.uniform(0, LENGTH_MM, 200), 130, 20_000) is None
+
+
+@pytest.mark.parametrize("share", [1.0, 0.97, 0.5])
+def test_frames_that_all_or_at_random_show_a_mark_have_no_period(share: float) -> None:
+    frames = np.flatnonzero(np.random.default_rng(2).random(2000) < share)
+    assert find_period(frames * 64.0 + 32, 150, 20_000, 64.0) is None
 
 
 def test_a_handful_of_marks_is_no_roll() -> None:

@@ -217,11 +217,11 @@ def _returning(marks: Sequence[Mark], layout: Layout, frame_mm: float) -> list[R
     found: list[Returning] = []
     for (class_name, side, _, _), members in sorted(groups.items()):
         places = np.array([mark.along_mm for mark in members])
-        blur_mm = 0.0 if members[0].area_mm2 is not None else frame_mm
-        shortest_mm = max(SHORTEST_PERIOD_MM, 2 * blur_mm)
+        step_mm = None if members[0].area_mm2 is not None else layout.frame_step_mm or frame_mm
+        shortest_mm = max(SHORTEST_PERIOD_MM, 2.5 * (step_mm or 0))
         if shortest_mm >= layout.longest_period_mm:
             continue
-        period = find_period(places, shortest_mm, layout.longest_period_mm)
+        period = find_period(places, shortest_mm, layout.longest_period_mm, step_mm)
         if period is not None:
             across_mm = float(np.median([mark.across_mm for mark in members]))
             found.append(Returning(class_name, side, across_mm, period, layout.roll_of(period.roll_diameter_mm)))

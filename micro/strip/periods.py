@@ -42,10 +42,13 @@ class Period:
         return self.period_mm / math.pi
 
 
-def find_period(positions_mm: NDArray[np.floating], shortest_mm: float, longest_mm: float) -> Period | None:
+def find_period(
+    positions_mm: NDArray[np.floating], shortest_mm: float, longest_mm: float, step_mm: float | None = None
+) -> Period | None:
     """Return the period of positions, or None where chance alone would do as well.
 
-    shortest_mm, longest_mm: between which a period is sought; places must be known much better than the shortest.
+    shortest_mm, longest_mm: between which a period is sought.
+    step_mm: where positions are those of whole frames, how far apart frames are: marks on each of them have no period.
     """
     if not 0 < shortest_mm < longest_mm:
         raise ValueError(f"a period between {shortest_mm} and {longest_mm} mm")
@@ -54,14 +57,14 @@ def find_period(positions_mm: NDArray[np.floating], shortest_mm: float, longest_
         return None
     begins = places[0]
     longest_mm = min(longest_mm, float(np.ptp(places)) / (LEAST_MARKS - 1) * 1.01)
-    guess_mm = _strongest(places - begins, shortest_mm, longest_mm)
+    cell_mm = shortest_mm / _CELLS if step_mm is None else step_mm
+    guess_mm = _strongest(places - begins, shortest_mm, longest_mm, cell_mm)
     return None if guess_mm is None else _fitted(places, guess_mm)
 
 
-def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: float) -> float | None:
-    """Return the longest period whose power in the spectrum is nearly the highest."""
-    cell_mm = shortest_mm / _CELLS
-    counts = np.bincount((places / cell_mm).astype(np.int64)).astype(np.float64)
+def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: float, cell_mm: float) -> float | None:
+    """Return the longest period whose power in the spectrum of counts a cell is nearly the highest."""
+    counts = np.bincount(np.rint(places / cell_mm).astype(np.int64)).astype(np.float64)
     length = 2 ** math.ceil(math.log2(len(counts) * _FINE))
     sums = np.fft.rfft(counts - counts.mean(), length)
     frequency = np.arange(len(sums)) / (length * cell_mm)
