@@ -39,6 +39,17 @@ def test_a_classifier_of_grey_frames_gives_one_logit_a_class(name):
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 3)
 
 
+def test_lenet5_is_the_small_network_that_it_was_and_joins_alexnet_by_its_features():
+    count = sum(
+        value.numel() for value in networks.build(classifier("lenet5", outputs=tuple("0123456789"))).parameters()
+    )
+    assert count == 61_706
+    joint = networks.build(classifier("lenet-alexnet"))
+    assert joint.head.in_features == 84 + 4096
+    with pytest.raises(BadSetting, match="lenet5"):
+        networks.imagenet(classifier("lenet5"))
+
+
 @pytest.mark.parametrize("spec", [unet(), classifier()], ids=["unet", "classifier"])
 def test_the_same_seed_builds_the_same_weights(spec):
     torch.manual_seed(5)

@@ -50,6 +50,10 @@ class Explainer:
         if spec is None:
             raise BadSetting(f"{bundle.card.name} names no frames: where its regions lie is in labels/.")
         self.engine = Engine(bundle, device=device)
+        if spec.encoder_name == "lenet-alexnet":
+            raise BadSetting(
+                f"{bundle.card.name}: two networks side by side look at a frame, and no one map says where."
+            )
         self._outputs = spec.outputs
         # the engine's own network is rewritten for speed and has no layers to look into
         self._network = networks.build(spec).eval().requires_grad_(False)

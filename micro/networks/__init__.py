@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
+from micro.networks.lenet import LenetAlexnet, lenet5
 
 SEGMENTERS = ("resnet18", "resnet34", "mobilenet_v2")
 """Encoders of a U-Net. Each has a finite reach, so that a tile with its halo answers as the whole image does."""
@@ -20,8 +21,12 @@ CLASSIFIERS = (
     "efficientnet_b0",
     "resnet18",
     "resnet34",
+    "convnext_tiny",
+    "alexnet",
+    "lenet5",
+    "lenet-alexnet",
 )
-"""Networks that name a whole frame."""
+"""Networks that name a whole frame; those with an AlexNet make bundles of 110 MB and take frames of 64 px or more."""
 
 LEVELS = range(3, 6)
 
@@ -43,8 +48,13 @@ def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
     blue. Raises BadSetting where the machine cannot download them. Their licence is not that of `micro`.
     """
     refuse_unknown(spec)
+    if spec.encoder_name == "lenet5":
+        raise BadSetting("Nobody offers weights of lenet5 that learned ImageNet. Leave --from out.")
     try:
         if spec.kind == "classifier":
+            if spec.encoder_name == "lenet-alexnet":
+                learned = torchvision.models.get_model("alexnet", weights="DEFAULT").state_dict()
+                return {f"alexnet.{name}": value for name, value in learned.items()}
             return dict(torchvision.models.get_model(spec.encoder_name, weights="DEFAULT").state_dict())
         import segmentation_models_pytorch as smp
 
@@ -122,6 +132,10 @@ def _drop_unused_stages(network: nn.Module, levels: int) -> None:
 
 
 def _classifier(spec: NetworkSpec) -> nn.Module:
+    if spec.encoder_name == "lenet5":
+        return lenet5(spec.in_channels, len(spec.outputs))
+    if spec.encoder_name == "lenet-alexnet":
+        return LenetAlexnet(spec.in_channels, len(spec.outputs))
     network = cast(
         nn.Module, torchvision.models.get_model(spec.encoder_name, weights=None, num_classes=len(spec.outputs))
     )
