@@ -13,7 +13,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "sample_images"
     ("name", "scene"),
     [
         ("grains.png", lambda: grains.draw(4, 512, 512)),
-        ("flakes.png", lambda: flakes.draw(3, 512, 640)),
+        ("flakes.png", lambda: flakes.draw(2, 512, 640)),
         ("phases.png", lambda: phases.draw(12, 512, 512)),
         ("strip.png", lambda: strips.draw(5, kind="scratch")),
     ],

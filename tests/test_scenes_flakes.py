@@ -78,3 +78,18 @@ def test_thin_flakes_differ_from_the_substrate_in_the_picture(scenes):
     assert len(contrasts) > 5
     assert np.median(contrasts) > 0.1
     assert np.mean(np.array(contrasts) > 0.03) > 0.9
+
+
+def test_thin_stacks_may_be_far_darker_than_the_substrate_and_corners_may_be_dark():
+    darkest, corners = [], []
+    for seed in range(20):
+        scene = draw(seed, 120, 160)
+        pixels = scene.image.pixels
+        bare = np.median(pixels, axis=(0, 1))
+        terraces = [pixels[scene.labels == label] for label in range(1, len(scene.class_names) + 1)]
+        darkest += [(np.median(part, axis=0) / bare).min() for part in terraces if len(part) > 150]
+        corners.append(min((pixels[y, x] / bare).mean() for y in (0, -1) for x in (0, -1)))
+    assert min(darkest) < 0.5
+    assert np.median(darkest) > 0.5
+    assert np.mean(np.array(corners) < 0.6) >= 0.05
+    assert np.mean(np.array(corners) > 0.8) > 0.3

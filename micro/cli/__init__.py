@@ -11,6 +11,7 @@ from micro.cli import (  # noqa: F401  each registers its verbs
     predict,
     profile,
     report,
+    scan,
     strip,
     train,
 )

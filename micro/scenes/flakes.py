@@ -2,7 +2,7 @@
 
 Colours come from a Fresnel stack (air, crystal, oxide, silicon) seen by a camera with its own channels, white balance,
 saturation, gamma, vignette, blur, noise and JPEG. Thin terraces are the regions, one for each connected piece of one
-thickness; thick crystals, residue, dust, scratches, shadows and lettering are background.
+thickness; thick crystals, residue, dust, scratches, shadows, lettering and the stop of the field are background.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
-    """One material: (3,) complex index for red, green, blue; thickness of a layer; how many layers count as thin."""
+    """One material: (3,) complex index for red, green, blue; thickness of a layer; how many layers count as thin.
+
+    faint_layers: fewer are so pale that nobody would outline them, and none are drawn.
+    """
 
     index: NDArray[np.complex128]
     layer_nm: float
     thin_layers: int
+    faint_layers: int = 1
 
 
 def reflectance(
@@ -53,13 +57,14 @@ def reflectance(
 def draw(seed: int, height_px: int = 512, width_px: int = 512) -> Scene:
     """Draw one field of view; the same seed gives the same scene."""
     rng = np.random.default_rng(seed)
-    crystal = _graphene(rng) if rng.random() < 0.75 else _dichalcogenide(rng)
-    field = Field(rng, crystal, height_px, width_px)
+    crystal = (_graphene, _dichalcogenide, _boron_nitride)[rng.choice(3, p=(0.45, 0.42, 0.13))](rng)
+    zoom = 1.0 if rng.random() < 0.75 else rng.uniform(1.5, 4)
+    field = Field(rng, crystal, height_px, width_px, zoom)
     field.scatter()
     colours = _colours(rng, crystal)
     light = colours[np.minimum(field.thickness_nm / TABLE_STEP_NM, len(colours) - 1).astype(np.int32)]
     light = lay_residue(rng, rim_thick(rng, light, field.thickness_nm))
-    pixels = _camera(rng, light)
+    pixels = _camera(rng, light, zoom)
     labels = number_terraces(field.layers, crystal.thin_layers)
     image = Micrograph(pixels, f"flakes-{seed}", PIXEL_SIZE_UM, "drawn at this size")
     return Scene(image, labels, ("flake",) * int(labels.max()))
@@ -67,14 +72,18 @@ def draw(seed: int, height_px: int = 512, width_px: int = 512) -> Scene:
 
 def _graphene(rng: np.random.Generator) -> Crystal:
     index = np.array([2.75, 2.7, 2.65]) * rng.normal(1, 0.03) - 1j * np.array([1.45, 1.35, 1.3]) * rng.normal(1, 0.06)
-    return Crystal(index, 0.335, 6)
+    return Crystal(index, 0.335, 8)
 
 
 def _dichalcogenide(rng: np.random.Generator) -> Crystal:
     """Draw MoS2, WS2, MoSe2 or WSe2, or something between: high index, absorption that grows towards blue."""
     real = np.array([4.3, 4.4, 4.4]) * rng.normal(1, 0.04, 3)
     imaginary = np.array([0.8, 1.0, 1.8]) * np.exp(rng.normal(0, 0.25, 3))
-    return Crystal(real - 1j * imaginary, 0.65, 3)  # from four layers on they look like thick graphite
+    return Crystal(real - 1j * imaginary, 0.65, 6)
+
+
+def _boron_nitride(rng: np.random.Generator) -> Crystal:
+    return Crystal(np.full(3, 2.15 * rng.normal(1, 0.02), np.complex128), 0.333, 20, 2)
 
 
 def _colours(rng: np.random.Generator, crystal: Crystal) -> Image:
@@ -95,11 +104,14 @@ def _colours(rng: np.random.Generator, crystal: Crystal) -> Image:
 
 
 class Field:
-    """The specimen while it is drawn: layers (Y, X) int32, 0 on bare substrate."""
+    """The specimen while it is drawn: layers (Y, X) int32, 0 on bare substrate; zoom: how much larger all is drawn."""
 
-    def __init__(self, rng: np.random.Generator, crystal: Crystal, height_px: int, width_px: int) -> None:
+    def __init__(
+        self, rng: np.random.Generator, crystal: Crystal, height_px: int, width_px: int, zoom: float = 1.0
+    ) -> None:
         self.rng = rng
         self.crystal = crystal
+        self.zoom = zoom
         self.layers = np.zeros((height_px, width_px), np.int32)
 
     @property
@@ -109,21 +121,22 @@ class Field:
 
     def scatter(self) -> None:
         """Put down crystals from thick to thin, then crumbs."""
-        share = self.layers.size / 512**2
+        share = self.layers.size / (512 * self.zoom) ** 2
         crowd = self.rng.choice([0.4, 1.0, 2.2])
         for _ in range(self.rng.poisson(10 * crowd * share)):
-            self.crystal_at(self.rng.lognormal(2.6, 0.7), self.thick_layers())
+            self.crystal_at(self.zoom * self.rng.lognormal(2.6, 0.7), self.thick_layers())
         for _ in range(self.rng.poisson(3 * crowd * share)):
-            self.nest(self.rng.lognormal(3.1, 0.4))
+            self.nest(self.zoom * self.rng.lognormal(3.1, 0.4))
         for _ in range(1 + self.rng.poisson(8 * share)):
-            self.thin_flake(self.rng.lognormal(3.1, 0.5))
+            self.thin_flake(self.zoom * self.rng.lognormal(3.1, 0.5))
         for _ in range(self.rng.poisson(60 * crowd * share)):
             layers = self.thin_layers() if self.rng.random() < 0.3 else self.thick_layers()
-            self.crystal_at(self.rng.uniform(1.2, 5), layers)
+            self.crystal_at(self.zoom * self.rng.uniform(1.2, 5), layers)
 
     def thin_layers(self) -> int:
         """Draw a number of layers that counts as thin, small ones more often."""
-        return int(min(self.rng.geometric(0.25), self.crystal.thin_layers))
+        fewest, most = self.crystal.faint_layers, self.crystal.thin_layers
+        return int(min(fewest - 1 + self.rng.geometric(2 / most), most))
 
     def thick_layers(self) -> int:
         """Draw dark (just too thick), blue or bulk; layers between thin and clearly thick are left out as nobody's."""
@@ -159,17 +172,22 @@ class Field:
         for _ in range(self.rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))):
             step = int(self.rng.choice([-2, -1, 1, 1, 2, 3]))
             part = shape & _shape(self.rng, self.layers.shape, _near(self.rng, centre, radius_px), radius_px)
-            self.layers[part] = np.maximum(self.layers[part] + step, 1)
-        if self.rng.random() < 0.12:  # an edge that lies folded over
-            line = shape & (np.abs(_across(self.rng, self.layers.shape, centre, radius_px)) < self.rng.uniform(1, 4))
-            self.layers[line] *= 2
+            self.layers[part] = np.maximum(self.layers[part] + step, self.crystal.faint_layers)
+        if self.rng.random() < 0.1:  # another flake lies over it
+            part = _shape(self.rng, self.layers.shape, _near(self.rng, centre, radius_px), radius_px)
+            self.layers[part] += self.thin_layers()
+        if self.rng.random() < 0.15:  # an edge that lies folded over, or a crease that stands up
+            width_px = self.zoom * self.rng.uniform(1, 4)
+            line = shape & (np.abs(_across(self.rng, self.layers.shape, centre, radius_px)) < width_px)
+            self.layers[line] *= int(self.rng.choice([2, 3, 12]))
         if self.rng.random() < 0.2:
             self.crack(shape, centre, radius_px)
 
     def crack(self, shape: Mask, centre: tuple[float, float], radius_px: float) -> None:
         """Open narrow gaps down to the substrate."""
         for _ in range(self.rng.integers(1, 7)):
-            gap = np.abs(_across(self.rng, self.layers.shape, centre, radius_px)) < self.rng.uniform(0.6, 2.5)
+            width_px = self.zoom * self.rng.uniform(0.6, 2.5)
+            gap = np.abs(_across(self.rng, self.layers.shape, centre, radius_px)) < width_px
             self.layers[shape & gap] = 0
 
     def nest(self, radius_px: float) -> None:
@@ -304,9 +322,12 @@ def lay_residue(rng: np.random.Generator, light: Image) -> Image:
         contrast = rng.uniform(-0.9, -0.2) * rng.uniform((0.9, 0.9, 0.4), 1)
         cv2.circle(dots, place(), int(rng.integers(1, 4)), contrast.tolist(), -1)
     light *= 1 + dots
-    for _ in range(rng.poisson(0.6 * share)):  # dust, out of focus
+    for _ in range(rng.poisson(0.8 * share)):  # dust, out of focus
         mask = np.zeros(light.shape[:2], np.float32)
-        cv2.circle(mask, place(), int(rng.integers(3, 25)), 1.0, -1)
+        angles = np.linspace(0, 2 * np.pi, int(rng.integers(5, 16)), endpoint=False)
+        far = rng.uniform(3, 25) * rng.uniform(0.5, 1.3, len(angles))
+        points = np.stack([rng.uniform(1, 3) * far * np.cos(angles), far * np.sin(angles)], axis=1) + place()
+        cv2.fillPoly(mask, [points.astype(np.int32)], 1.0)
         tint(cv2.GaussianBlur(mask, (0, 0), rng.uniform(2, 8)), np.full(3, rng.uniform(-0.9, -0.05)))
     if rng.random() < 0.1:  # marks and scale bars
         letters = np.zeros(light.shape[:2], np.uint8)
@@ -316,21 +337,32 @@ def lay_residue(rng: np.random.Generator, light: Image) -> Image:
     return light
 
 
-def _camera(rng: np.random.Generator, light: Image) -> NDArray[np.uint8]:
+def _camera(rng: np.random.Generator, light: Image, zoom: float) -> NDArray[np.uint8]:
     """Turn linear light (Y, X, 3), 1 on the substrate, into the 8-bit picture of a camera."""
     height_px, width_px = light.shape[:2]
-    for channel in range(3):
-        light[..., channel] = cv2.GaussianBlur(light[..., channel], (0, 0), rng.uniform(0.7, 1.3))
-    light += rng.uniform(0, 0.02) * cv2.GaussianBlur(np.minimum(light, 4), (0, 0), 12)
+    for channel, colour_error in enumerate((rng.normal(0, 0.001), 0, rng.normal(0, 0.001))):
+        larger = np.eye(2) * (1 + colour_error)  # about the middle of the field
+        shift = -colour_error / 2 * np.array([[width_px], [height_px]])
+        plane = cv2.warpAffine(
+            light[..., channel], np.hstack([larger, shift]), (width_px, height_px), borderMode=cv2.BORDER_REPLICATE
+        )
+        light[..., channel] = cv2.GaussianBlur(plane, (0, 0), rng.uniform(0.7, 1.3) * np.sqrt(zoom))
+    halo_px = rng.uniform(3, 15)
+    light += rng.uniform(0, 0.03) * cv2.GaussianBlur(np.minimum(light, 4) - 1, (0, 0), halo_px)
 
     y, x = np.ogrid[-1 : 1 : height_px * 1j, -1 : 1 : width_px * 1j]
     middle = rng.normal(0, 0.3, 2)
-    shade = 1 - rng.uniform(0, 0.12) * ((y - middle[0]) ** 2 + (x - middle[1]) ** 2) / 2 + rng.normal(0, 0.03) * x
+    shade = 1 - rng.uniform(0, 0.15) * ((y - middle[0]) ** 2 + (x - middle[1]) ** 2) / 2 + rng.normal(0, 0.04) * x
+    if rng.random() < 0.3:  # the stop of the field darkens a corner or a side
+        middle = rng.normal(0, 0.7, 2)
+        far = np.hypot(y - middle[0], x - middle[1])
+        edge = far.max() * rng.uniform(0.75, 1)
+        shade *= 1 - rng.uniform(0.2, 1) / (1 + np.exp((edge - far) / rng.uniform(0.02, 0.12)))
     light = light * shade[..., np.newaxis].astype(np.float32)
 
     hue = rng.normal((1, 0.95, 1.1), 0.25).clip(0.35, 1.7)
     substrate = (rng.uniform(0.15, 0.75) * hue / hue.mean()).clip(0.08, 0.85)
-    gamma = 1.0 if rng.random() < 0.5 else rng.uniform(0.6, 1.1)
+    gamma = 1.0 if rng.random() < 0.5 else rng.uniform(0.45, 1.1)
     encoded = np.maximum(light, 0) ** gamma * substrate.astype(np.float32)
     grey = encoded.mean(axis=2, keepdims=True)
     encoded = (grey + rng.uniform(0.85, 1.25) * (encoded - grey)).clip(0, 1) * rng.uniform(235, 255)

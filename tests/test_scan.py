@@ -1,0 +1,197 @@
+"""Stage scans: images find their places, and a flake that two of them show is counted once."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from micro import cli, formats
+from micro.errors import BadSetting
+from micro.formats import stage
+from micro.line import schema, tables
+from tests.run_folder import Run
+
+TILE_PX = (240, 300)
+UM = 0.5
+FLAKE_COUNT = 14
+
+
+@pytest.fixture(scope="module")
+def specimen():
+    """A field (Y, X) with flakes, and their labels; no two touch."""
+    rng = np.random.default_rng(5)
+    labels = np.zeros((520, 760), np.int32)
+    while labels.max() < FLAKE_COUNT:
+        mask = np.zeros(labels.shape, np.uint8)
+        middle = (int(rng.integers(40, 720)), int(rng.integers(40, 480)))
+        axes = (int(rng.integers(8, 34)), int(rng.integers(8, 34)))
+        cv2.ellipse(mask, middle, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        if not labels[cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 0].any():
+            labels[mask > 0] = labels.max() + 1
+    field = np.full((*labels.shape, 3), 140.0)
+    field[labels > 0] *= 0.75
+    return (field + rng.normal(0, 2, field.shape)).clip(0, 255).astype(np.uint8), labels
+
+
+def scanned(folder, specimen, corners, names, um=UM):
+    """Write the run that saw the specimen through windows at corners (y, x)."""
+    field, labels = specimen
+    run = Run(folder / "run")
+    (run.folder / "labels").mkdir()
+    for number, ((y, x), name) in enumerate(zip(corners, names, strict=True), start=1):
+        window = slice(y, y + TILE_PX[0]), slice(x, x + TILE_PX[1])
+        numbers = np.unique(labels[window])
+        numbers = numbers[numbers > 0]
+        seen = np.searchsorted(numbers, labels[window]).astype(np.int32) + 1
+        seen[labels[window] == 0] = 0
+        path = f"labels/{number}.tif"
+        formats.write_labels(run.folder / path, seen, um)
+        facts = {"height_px": TILE_PX[0], "width_px": TILE_PX[1], "pixel_size_um": um, "n_regions": len(numbers)}
+        kinds = [["area_px", "int"], ["touches_frame", "bool"], ["layers", "float"]]
+        run.add(name, None, np.ascontiguousarray(field[window][..., ::-1]), labels=path, columns=kinds, **facts)
+        for index, label in enumerate(numbers, start=1):
+            rows, across = np.nonzero(seen == index)
+            cut = not (rows.min() > 0 < across.min() and rows.max() < TILE_PX[0] - 1 and across.max() < TILE_PX[1] - 1)
+            # a flake that is cut shows another number of layers, so that the answer says which image was believed
+            measures = {"area_px": len(rows), "touches_frame": bool(cut), "layers": 9.0 if cut else float(label)}
+            run.regions.append({"image_id": number, "index": index, "class": "1L", "score": 0.9, "columns": measures})
+    run.store()
+    database = schema.connect(run.folder)
+    tables.export(database, run.folder)
+    database.dispose()
+    return run.folder
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+CORNERS = [(y, x) for y in (0, 180) for x in (0, 220, 440)]
+JITTER = [(0, 0), (3, -2), (5, 4), (-4, 3), (2, 6), (6, -5)]
+
+
+def test_every_flake_is_counted_once_with_its_whole_area_and_its_place_on_the_stage(tmp_path, specimen, capsys):
+    _, labels = specimen
+    taken = [(y + dy + 8, x + dx + 8) for (y, x), (dy, dx) in zip(CORNERS, JITTER, strict=True)]
+    names = [f"t{number}.png" for number in range(6)]
+    run = scanned(tmp_path, specimen, taken, names)
+    table = tmp_path / "positions.csv"
+    middle = (np.array(TILE_PX) - 1) / 2
+    # the stage says where it wanted to be, which is some pixels off; its y counts upwards
+    wanted = [(1000 + UM * (x + middle[1]), 2000 - UM * (y + middle[0])) for y, x in CORNERS]
+    table.write_text("image,x_um,y_um\n" + "".join(f"{n},{x},{y}\n" for n, (x, y) in zip(names, wanted, strict=True)))
+    assert cli.run(["scan", str(run), "--positions", str(table), "--mirror", "y"]) == 0
+
+    covered = np.zeros(labels.shape, bool)
+    for y, x in taken:
+        covered[y : y + TILE_PX[0], x : x + TILE_PX[1]] = True
+    true_px = np.bincount(labels[covered & (labels > 0)], minlength=FLAKE_COUNT + 1)[1:]
+    flakes = rows_of(run / "scan/flakes.csv")
+    assert len(flakes) == np.count_nonzero(true_px)
+    assert [int(row["rank"]) for row in flakes] == list(range(1, len(flakes) + 1))
+    areas = np.array([int(row["area_px"]) for row in flakes])
+    assert (np.diff(areas) <= 0).all()
+    np.testing.assert_allclose(areas, np.sort(true_px[true_px > 0])[::-1], rtol=0.04)
+    assert any(int(row["images"]) > 1 for row in flakes)
+    for row in flakes:
+        if (label := float(row["layers"])) == 9:  # cut in every image
+            continue
+        y, x = np.argwhere(covered & (labels == label)).mean(0)
+        assert float(row["area_um2"]) == pytest.approx(int(row["area_px"]) * UM**2)
+        # the first image lies where the stage says, and all others by their overlaps with it
+        shift = np.array(taken[0]) - CORNERS[0]
+        assert float(row["stage_x_um"]) == pytest.approx(1000 + UM * (x - shift[1]), abs=3)
+        assert float(row["stage_y_um"]) == pytest.approx(2000 - UM * (y - shift[0]), abs=3)
+    placed = {row["image"]: (float(row["map_y_px"]), float(row["map_x_px"])) for row in rows_of(run / "scan/tiles.csv")}
+    found = np.array([placed[name] for name in names])
+    np.testing.assert_allclose(found - found[0], np.array(taken) - taken[0], atol=1)
+    assert formats.read(run / "scan/map.png").pixels.shape[2] == 3
+    assert "overlaps agree" in capsys.readouterr().out
+
+
+def test_numbered_images_are_laid_together_by_what_their_overlaps_show(tmp_path, specimen):
+    run = scanned(tmp_path, specimen, CORNERS, [f"{number:02}.png" for number in (1, 2, 3, 4, 5, 6)], um=None)
+    assert cli.run(["scan", str(run), "--columns", "3", "--out", str(tmp_path / "map")]) == 0
+    found = np.array([(float(row["map_y_px"]), float(row["map_x_px"])) for row in rows_of(tmp_path / "map/tiles.csv")])
+    np.testing.assert_allclose(found - found[0], CORNERS, atol=1)
+    flakes = rows_of(tmp_path / "map/flakes.csv")
+    assert len(flakes) == len(np.unique(specimen[1][:420, :740])) - 1
+    assert "stage_x_px" in flakes[0]
+    assert "area_um2" not in flakes[0]
+
+
+def test_a_mirrored_stage_is_noticed(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["x=0um_y=0um.png", f"x={-UM * 220}um_y=0um.png"])
+    assert cli.run(["scan", str(run)]) == 0
+    assert "Is the stage mirrored" in capsys.readouterr().out
+    assert cli.run(["scan", str(run), "--mirror", "x"]) == 0
+    assert "1 of 1 overlaps agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "states neither a place on the stage"),
+        (["--columns", "1"], "there is no number in its name"),
+        (["--positions", "nowhere.csv"], "image,x_um,y_um"),
+    ],
+)
+def test_images_without_positions_are_refused_with_the_ways_to_give_them(
+    tmp_path, specimen, arguments, message, capsys
+):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["one.png", "two.png"])
+    assert cli.run(["scan", str(run), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_positions_without_a_pixel_size_are_refused(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["x0um_y0um.png", "x110um_y0um.png"], um=None)
+    assert cli.run(["scan", str(run)]) == 2
+    assert "--pixel-size-um" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+    assert cli.run(["scan", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "place"),
+    [
+        ("X=9.2833Y=-10.2041.png", "mm", (9283.3, -10204.1)),
+        ("scan/x120um_y-40um.tif", None, (120, -40)),
+        ("a_x 1.5mm, y 2mm.jpg", None, (1500, 2000)),
+        ("max3_by4.png", "um", None),
+        ("07.png", "um", None),
+    ],
+)
+def test_names_state_places(name, unit, place):
+    found = stage.place_in_name(name, unit)
+    assert found == place if place is None else found == pytest.approx(place)
+
+
+def test_a_place_without_a_unit_is_never_guessed():
+    with pytest.raises(BadSetting, match="--unit"):
+        stage.place_in_name("X=9.2833Y=-10.2041.png")
+
+
+def test_names_state_rows_and_columns_or_count_row_by_row():
+    assert stage.cells_in_names(["r2_c5.png", "row3_col5.png"]) == {"r2_c5.png": (0, 0), "row3_col5.png": (1, 0)}
+    names = ["01.jpg", "02.jpg", "04.jpg", "05.jpg"]
+    assert list(stage.cells_in_names(names, 3).values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    with pytest.raises(BadSetting, match="same row and column"):
+        stage.cells_in_names(["a/1.png", "b/1.png"], 3)
+
+
+def test_ome_tiff_states_a_place_in_its_own_unit(tmp_path):
+    pixels = np.zeros((8, 9), np.uint8)
+    plane = {"PositionX": [1.5], "PositionY": [-2.0], "PositionXUnit": ["mm"], "PositionYUnit": ["mm"]}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata={"axes": "YX", "Plane": plane})
+    assert stage.place_in_ome(tmp_path / "a.ome.tif") == pytest.approx((1500, -2000))
+    tifffile.imwrite(tmp_path / "b.ome.tif", pixels, metadata={"axes": "YX"})
+    assert stage.place_in_ome(tmp_path / "b.ome.tif") is None
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n")
+    assert stage.place_in_ome(tmp_path / "c.png") is None
