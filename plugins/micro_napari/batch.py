@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QUrl
+from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QComboBox,
@@ -56,7 +56,9 @@ class BatchWidget(DockPart):
         self.files.verticalHeader().hide()
         self.files.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.files.setMinimumHeight(160)
-        self.files.horizontalHeader().setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        self.files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.files.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.files.horizontalHeader().setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self.said = words()
         self.show_report = QPushButton("Open results")
         self._lay_out()
@@ -125,7 +127,9 @@ class BatchWidget(DockPart):
         self._rows = {name: row for row, name in enumerate(names)}
         self.files.setRowCount(len(names))
         for name, row in self._rows.items():
-            self.files.setItem(row, 0, QTableWidgetItem(name))
+            item = QTableWidgetItem(name)
+            item.setToolTip(name)
+            self.files.setItem(row, 0, item)
             self._mark(row, QUEUED, "")
 
     def _mark(self, row: int, state: str, what: str) -> None:
