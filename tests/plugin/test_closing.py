@@ -94,9 +94,10 @@ def test_closing_napari_while_a_folder_runs_asks_and_close_stops_it_in_order(doc
     batch.folder.setText(str(folder))
     batch.run.click()
     until(lambda: "done" in batch.states().values())
-    window = batch.window()
+    gone = []
+    batch.destroyed.connect(lambda: gone.append(True))
     assert "segmenting the folder images" in asked(batch, "Close")
-    until(lambda: not window.isVisible())
+    until(lambda: gone)
     # interrupted as by Ctrl-C: what is done is kept, and the same command goes on from there
     images = tmp_path / "images-results" / "images.csv"
     until(images.is_file)
