@@ -3,7 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from tests.benchmarks import defects
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,3 +26,23 @@ def test_the_benchmark_says_how_to_run_it():
     command = [sys.executable, "-m", "tests.benchmarks.engine", "--help"]
     ended = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert "--size" in ended.stdout
+
+
+def test_the_table_of_networks_trains_each_row_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(defects, "SECONDS", 0.0)
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8) // (1 + number % 2)
+        path = tmp_path / "frames" / ("dark" if number % 2 else "bright") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), pixels)
+    asked = [str(tmp_path / "frames"), "--out", str(tmp_path / "rows"), "--networks", "lenet5", "--steps", "2"]
+    asked += ["--folds", "2", "--seeds"]
+    defects.main([*asked, "1"])
+    first = capsys.readouterr().out
+    assert "fold 2 of 2" in first
+    assert "| lenet5 | 1 |" in first
+    defects.main([*asked, "2"])
+    again = capsys.readouterr().out
+    assert "lenet5, seed 0" not in again, "a row that is there is not made again"
+    assert "lenet5, seed 1: final" in again
+    assert "| lenet5 | 2 |" in again
