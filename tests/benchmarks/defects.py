@@ -1,8 +1,8 @@
 """All networks that name frames in one table: python -m tests.benchmarks.defects FOLDER --out OUT [--networks a,b].
 
-Each network and seed is one row, trained and measured in folds like a bundle and kept in OUT; the same command does what
-is missing and goes on with a training that was stopped. Speed is that of the network as the engine runs it, on this
-machine's cores; take it on an idle one.
+Each network and seed is one row, trained and measured in folds like a bundle and kept in OUT; the same command does
+what is missing and goes on with a training that was stopped. Speed is that of the network as the engine runs it, on
+this machine's cores; take it on an idle one.
 """
 
 import argparse
