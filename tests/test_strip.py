@@ -15,6 +15,8 @@ from micro import cli, measure
 from micro.decide.acceptance import Rules
 from micro.errors import BadSetting, MicroError
 from micro.line.strip import of_run
+from micro.regions import Prediction
+from micro.scenes import __main__ as scenes
 from micro.strip import Camera, Layout
 
 FRAME_MM, PERIOD_MM = 64.0, 1570.0
@@ -159,3 +161,31 @@ def test_what_is_no_run_or_no_camera_sees_is_refused(coil, tmp_path):
     unnumbered = layout.model_copy(update={"frame_number": "frame_(\\d+)"})
     with pytest.raises(BadSetting, match="no frame number"):
         of_run(root / "out", unnumbered)
+
+
+class Told(Toy):
+    """Names frames by what was drawn on them."""
+
+    truth: dict[str, str]
+
+    def judge(self, image):
+        name = self.truth[image.name]
+        verdict = "OK" if name == "clean" else "NG"
+        found = Prediction(image.name, image.height_px, image.width_px, self.maker)
+        return replace(found, class_name=name, class_scores={name: 1.0}, verdict=verdict)
+
+
+@pytest.mark.parametrize("frames", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_drawn_coil_tells_the_roll_that_damaged_it_among_other_defects(frames, tmp_path):
+    scenes.main(["coil", str(tmp_path), "--count", str(frames), "--seed", "1", "--period-mm", "1570"])
+    told = Told()
+    with (tmp_path / "truth.csv").open() as file:
+        told.truth = {row["image"]: row["class"] for row in csv.DictReader(file)}
+    run(tmp_path / "frames", tmp_path / "run", told)
+    found = of_run(tmp_path / "run", Layout.load(tmp_path / "layout.yaml"))
+    (returning,) = found.returning
+    assert returning.class_name == "roll_mark"
+    assert returning.period.period_mm == pytest.approx(1570, rel=0.01)
+    assert returning.period.roll_diameter_mm == pytest.approx(1570 / math.pi, rel=0.01)
+    assert found.length_mm == frames * FRAME_MM
+    assert len({mark.class_name for mark in found.marks}) > 2
