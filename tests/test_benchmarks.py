@@ -22,6 +22,23 @@ def test_the_benchmark_measures_every_figure_that_has_a_bar(tmp_path):
     assert all(figure["value"] >= 0 for figure in found.values())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [("fields", "--fields", "8"), ("large", "--megapixels", "2")])
+def test_the_benchmark_of_grain_size_measures_its_bars(tmp_path, part):
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.benchmarks.grains", *part, "--json", str(figures)]
+    ended = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "holds" in ended.stdout or "missed" in ended.stdout
+    found = json.loads(figures.read_text())
+    if part[0] == "fields":
+        assert {name for name in found if "all" in name and "within" in name} == {
+            "G within 0.15, all, planimetric (8 fields)",
+            "G within 0.15, all, intercept (8 fields)",
+        }
+    else:
+        assert found["from file to G and table"]["value"] > found["measure"]["value"] > 0
+
+
 def test_the_benchmark_says_how_to_run_it():
     command = [sys.executable, "-m", "tests.benchmarks.engine", "--help"]
     ended = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
