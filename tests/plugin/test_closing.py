@@ -8,7 +8,6 @@ import screen  # noqa: F401  first: skips without napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton
 
-from micro import formats
 from micro.scenes import grains as scenes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tells the X server that a window is to be closed")
@@ -82,23 +81,3 @@ def test_closing_napari_while_it_segments_asks_and_cancel_lets_the_work_go_on(vi
     assert image in viewer.layers
     segment.run.click()
     assert not segment.is_running
-
-
-def test_closing_napari_while_a_folder_runs_asks_and_close_stops_it_in_order(dock, until, asked, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for seed in range(30):
-        formats.write_image(folder / f"{seed:02d}.tif", scenes.draw(seed, 128, 128).image)
-    batch = dock("Batch")
-    batch.recipe.setCurrentText("grains-iron")
-    batch.folder.setText(str(folder))
-    batch.run.click()
-    until(lambda: "done" in batch.states().values())
-    gone = []
-    batch.destroyed.connect(lambda: gone.append(True))
-    assert "segmenting the folder images" in asked(batch, "Close")
-    until(lambda: gone)
-    # interrupted as by Ctrl-C: what is done is kept, and the same command goes on from there
-    images = tmp_path / "images-results" / "images.csv"
-    until(images.is_file)
-    assert 1 < len(images.read_text(encoding="utf-8").splitlines()) < 31
