@@ -19,16 +19,6 @@ from rich.progress import track
 from rich.table import Table
 
 FREE_SIZE_PX = 8192
-HELP = """
-import sys
-from micro.cli import main
-sys.argv = ["micro", "--help"]
-try:
-    main()
-except SystemExit:
-    pass
-"""
-LOADED_TORCH = "sys.exit('torch' in sys.modules)"
 
 
 @dataclass(frozen=True)
