@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from micro import bundle, folder, tasks, training, trial
 from micro.engine import Engine
@@ -327,3 +328,62 @@ def test_weights_of_imagenet_are_taken_by_the_layers_they_fit(masks, tmp_path, m
     taken = made.weights()[f"segmenter.encoder.{name}"]
     assert np.array_equal(taken, learned.state_dict()[name].numpy().astype(np.float16))
     assert made.weights()["segmenter.encoder.conv1.weight"].shape[1] == 1, "grey images keep a layer of their own"
+
+
+def test_batches_are_the_same_where_the_images_lie_in_a_file(masks, monkeypatch):
+    plan = short(training.plan(masks, "grains", 1))
+    sampler = Sampler(plan, tasks.find("grains"), [masks.images])
+    monkeypatch.setattr("micro.folder.shelf.KEPT_BYTES", 0)
+    stored = folder.read(masks.root)
+    assert all(isinstance(item.labels, np.memmap) for item in stored.images)
+    assert all(isinstance(item.image.pixels.base.base, np.memmap) for item in stored.images)
+    colour = replace(
+        stored,
+        images=tuple(
+            replace(item, image=replace(item.image, pixels=np.repeat(item.image.pixels, 3, axis=2)))
+            for item in stored.images
+        ),
+    )
+    for images in (stored.images, colour.images):
+        again = Sampler(plan, tasks.find("grains"), [images])
+        for one, other in zip(sampler.batches(3, 5), again.batches(3, 5), strict=True):
+            assert torch.equal(one.pixels, other.pixels)
+            assert torch.equal(one.target, other.target)
+    assert all(isinstance(source.pixels, np.memmap) for source in again._sources)
+
+
+def test_a_plan_goes_to_yaml_and_back_and_may_be_edited_between(masks, tmp_path):
+    derived = training.plan(masks, "grains", 1)
+    path = tmp_path / "plan.yaml"
+    training.write_plan(path, derived)
+    assert training.read_plan(path, derived, masks.images) == derived
+    path.write_text(path.read_text().replace(f"batch: {derived.batch}", "batch: 3"))
+    assert training.read_plan(path, derived, masks.images) == derived.model_copy(update={"batch": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"task": "flakes"}, "its task is 'flakes'"),
+        ({"batch": 0}, "batch: Input should be greater"),
+        ({"bacth": 4}, "bacth: Extra inputs"),
+        ({"split": "image", "held_out": ["z.png"]}, r"not in the folder: z\.png"),
+        ({"split": "image", "held_out": []}, "0 of 4 images held out"),
+        ({"split": "folds", "folds": 9}, "9 folds: at least 2"),
+    ],
+)
+def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, changes, problem):
+    derived = training.plan(masks, "grains", 1)
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(derived.model_dump(mode="json") | changes))
+    with pytest.raises(BadSetting, match=problem):
+        training.read_plan(path, derived, masks.images)
+
+
+def test_an_edited_plan_may_not_tear_a_group_apart(masks, tmp_path):
+    one_group = [replace(item, group="plate 7") for item in masks.images]
+    derived = training.plan(masks, "grains", 1)
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(derived.model_dump(mode="json") | {"split": "image", "held_out": ["0.png"]}))
+    with pytest.raises(BadSetting, match=r"on both sides of the split: 0\.png, 1\.png"):
+        training.read_plan(path, derived, one_group)

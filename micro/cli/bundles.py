@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app
-from micro.cli.screen import err, out
+from micro.cli.screen import Shown, err, out, watched
 from micro.errors import MicroError
 
 if TYPE_CHECKING:
@@ -126,6 +127,66 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
     out.print(f"{name}: {len(rows)} images are its reference now ({chosen.folder / bundle.REFERENCE}).")
     if len(rows) < drift.LEAST_IMAGES:
         err.print(f"By fewer than {drift.LEAST_IMAGES} images the alarm judges nothing.")
+    return DONE
+
+
+@models.command(name="export")
+def models_export(
+    name: str,
+    *sources: str,
+    to: Literal["onnx", "torchscript"],
+    out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
+    views: int = 100,
+    progress: Shown = "auto",
+) -> int:
+    """Write a bundle's networks for another runtime, and compare its decisions with the engine's, image by image.
+
+    The network takes scaled pixels and gives probabilities. Exit code 2 when a decision or a probability differs.
+
+    Parameters
+    ----------
+    name
+        Name of an installed bundle, or the folder of one.
+    sources
+        Images to compare on, as for `micro predict`; parts of the bundle's own sample if none is given.
+    to
+        onnx (`pip install "micro[export]"`) or torchscript.
+    out_dir
+        Folder for the networks and parity.json.
+    views
+        How many parts of the sample to compare on, where no images are given.
+    progress
+        auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
+    """
+    from micro import bundle, export, formats, trial
+    from micro.line.reading import Look, Reader
+    from micro.line.sources import find
+
+    chosen = bundle.load(name)
+    if sources:
+        reader = Reader(0)
+        images = [reader.read(Look(source)) for source in find(sources)]
+    else:
+        images = export.views(formats.read(chosen.folder / trial.SAMPLE), views)
+    out.print(str(watched(export.export_steps(chosen, to, out_dir, images), "images", progress)))
+    return DONE
+
+
+@models.command(name="add")
+def models_add(source: str) -> int:
+    """Check a bundle and install it under its name: a folder, or a zip in a file or at a URL.
+
+    It must answer its own sample as it did when it was made. Nothing in a bundle can run code.
+
+    Parameters
+    ----------
+    source
+        Folder, zip file, or URL that fsspec opens (https://, s3://).
+    """
+    from micro import installing
+
+    found = installing.add(source)
+    out.print(f"{found.bundle.card.name} {found.bundle.card.version}: {found.says}; in {found.bundle.folder}")
     return DONE
 
 

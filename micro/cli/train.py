@@ -32,6 +32,8 @@ def train(
     corrections: Path | None = None,
     store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
     beside: Annotated[tuple[Path, ...], Parameter(name="--with")] = (),
+    plan: Path | None = None,
+    write_plan: Path | None = None,
     resume: bool = False,
     progress: Shown = "auto",
 ) -> int:
@@ -71,6 +73,10 @@ def train(
         Address of that run's ledger, where it is no file in its folder.
     beside
         A further annotated folder that trains and measures nothing, such as drawn scenes; repeat for more.
+    plan
+        YAML file of a plan that --write-plan wrote for the same folder and that was edited since.
+    write_plan
+        Write the plan to this YAML file, and train nothing.
     resume
         Go on with the training that lies in the output folder.
     progress
@@ -90,7 +96,13 @@ def train(
     planned = training.plan(
         annotated, task, minutes, seed=seed, network=network, folds=folds, start=first, beside=further
     )
+    if plan is not None:
+        planned = training.read_plan(plan, planned, annotated.images)
     out.print(planned.describe())
+    if write_plan is not None:
+        training.write_plan(write_plan, planned)
+        out.print(f"{write_plan}: edit it, and train by it with --plan {write_plan}.")
+        return DONE
     if corrections is not None:
         from micro.line.corrections import annotated_by
 

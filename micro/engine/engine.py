@@ -125,6 +125,21 @@ class Engine:
         finally:
             torch.set_num_threads(self._threads)
 
+    def network(self, kind: str) -> nn.Module:
+        """Return the network of that kind ("segmenter" or "classifier"), which turns scaled tiles into logits."""
+        found = {"segmenter": self._segmenter, "classifier": self._classifier}[kind]
+        if found is None:
+            raise BadSetting(f"{self.card.name} has no {kind}.")
+        return found
+
+    def take_network(self, kind: str, network: nn.Module) -> None:
+        """Answer with another implementation of a network from now on, such as an exported one."""
+        self.network(kind)
+        if kind == "segmenter":
+            self._segmenter = network
+        else:
+            self._classifier = network
+
     # --- one group of images ------------------------------------------------------------------------------------------
 
     def _judge(self, jobs: Sequence[_Job]) -> Generator[Progress, None, list[Prediction]]:

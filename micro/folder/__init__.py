@@ -4,11 +4,13 @@ from micro.folder.correction import corrected
 from micro.folder.encoding import REENCODE_QUALITY, is_lossless, reencoded
 from micro.folder.folder import Annotated, AnnotatedFolder, annotated
 from micro.folder.reading import read
+from micro.folder.shelf import Shelf
 
 __all__ = [
     "REENCODE_QUALITY",
     "Annotated",
     "AnnotatedFolder",
+    "Shelf",
     "annotated",
     "corrected",
     "is_lossless",

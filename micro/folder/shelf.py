@@ -2,6 +2,7 @@
 
 import mmap
 import tempfile
+import weakref
 from typing import IO, TypeVar
 
 import numpy as np
@@ -28,7 +29,8 @@ class Shelf:
             self._kept += array.nbytes
             return array
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="micro-")  # noqa: SIM115  open as long as its arrays are
+            self._file = tempfile.TemporaryFile(prefix="micro-")  # noqa: SIM115  arrays keep its content when it closes
+            weakref.finalize(self, self._file.close)
         at = -(-self._file.seek(0, 2) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         self._file.seek(at)
         self._file.write(np.ascontiguousarray(array).data)

@@ -2,7 +2,7 @@
 
 from micro.training.loop import Epoch, train_steps
 from micro.training.making import About, Making
-from micro.training.plan import IMAGENET, TrainingPlan, plan
+from micro.training.plan import IMAGENET, TrainingPlan, plan, read_plan, write_plan
 from micro.training.sides import held_out_images, unseen_images
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "TrainingPlan",
     "held_out_images",
     "plan",
+    "read_plan",
     "train_steps",
     "unseen_images",
+    "write_plan",
 ]

@@ -1,11 +1,13 @@
 """What will be trained, on what, for how long: derived from the folder, printed, and kept beside the weights."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from micro import networks, tasks
@@ -181,6 +183,52 @@ def plan(
         beside=tuple(each.root.resolve().name for each in beside),
         precision=precision,
     )
+
+
+def write_plan(path: Path, made: TrainingPlan) -> None:
+    """Write a plan as YAML, to be read and edited; `read_plan` reads it back."""
+    path.write_text(yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) -> TrainingPlan:
+    """Read an edited plan for the same folders, task and start as a derived one.
+
+    Raises BadSetting when it is no plan, is one for other folders, classes or weights to begin from, or leaves nothing
+    to train on or to measure.
+    """
+    try:
+        edited = TrainingPlan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as fault:
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BadSetting(f"{path}: not a plan. {reasons}") from fault
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise BadSetting(f"{path}: not a plan. {fault}") from fault
+    for name in ("task", "folder", "start", "beside"):
+        if getattr(edited, name) != getattr(derived, name):
+            raise BadSetting(
+                f"{path}: its {name} is {getattr(edited, name)!r}, and the command says {getattr(derived, name)!r}."
+            )
+    if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
+        raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
+    networks.refuse_unknown(edited.network)
+    held_out = set(edited.held_out)
+    if strange := sorted(held_out - {item.image.name for item in images}):
+        raise BadSetting(f"{path}: held out, but not in the folder: {', '.join(strange)}.")
+    kept_back = sum(item.image.name in held_out for item in images)
+    if edited.split == "image" and not 0 < kept_back < len(images):
+        raise BadSetting(
+            f"{path}: {kept_back} of {len(images)} images held out leave nothing to train on or to measure."
+        )
+    both = {item.group for item in images if item.image.name in held_out} & {
+        item.group for item in images if item.image.name not in held_out
+    }
+    if edited.split == "image" and both:
+        torn = sorted(item.image.name for item in images if item.group in both)
+        raise BadSetting(f"{path}: of one group and on both sides of the split: {', '.join(torn)}.")
+    groups = len({item.group for item in images})
+    if edited.split == "folds" and not 2 <= edited.folds <= groups:
+        raise BadSetting(f"{path}: {edited.folds} folds: at least 2, and no more than the {groups} groups of images.")
+    return edited
 
 
 def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micro.engine import with_channels
-from micro.folder import Annotated
+from micro.folder import Annotated, Shelf
 from micro.illumination import Scaling
 from micro.tasks import TWIN, Task
 from micro.tiles import resize
@@ -62,7 +62,8 @@ class Sampler:
         """Take the images of each folder; every folder gives as many crops as the others."""
         self._plan = plan
         self._task = task
-        self._folders = [[_source(plan, task, item) for item in images] for images in folders]
+        shelf = Shelf()
+        self._folders = [[_source(plan, task, item, shelf) for item in images] for images in folders]
         self._sources = [source for sources in self._folders for source in sources]
         self._augmentation = Augmentation(task)
 
@@ -134,20 +135,22 @@ class Sampler:
         return slice(top, min(top + edge, height)), slice(left, min(left + edge, width))
 
 
-def _source(plan: TrainingPlan, task: Task, item: Annotated) -> _Source:
+def _source(plan: TrainingPlan, task: Task, item: Annotated, shelf: Shelf) -> _Source:
     pixels, _ = with_channels(item.image.pixels, task.channels)
     class_number = 0
     if item.labels is None:
         assert item.class_name is not None
         class_number = plan.network.outputs.index(item.class_name)
         pixels = resize(pixels, (plan.crop_px, plan.crop_px))
-    pixels = _as_bytes(pixels)
-    labels = np.zeros(pixels.shape[:2], np.int32) if item.labels is None else item.labels
+    stored = _as_bytes(pixels)
+    labels = np.zeros(stored.shape[:2], np.int32) if item.labels is None else item.labels
     if item.twins is not None:
-        labels = np.where(item.twins & (labels > 0), labels + TWIN, labels)
-    places = np.argwhere(labels > 0)
-    places = places[:: max(1, len(places) // PLACES)]
-    return _Source(pixels, labels, class_number, task.scaling(pixels), places)
+        labels = shelf.keep(np.where(item.twins & (labels > 0), labels + TWIN, labels))
+    flat = np.flatnonzero(labels > 0)
+    # a copy, or all the places of all images would stay in memory
+    places = np.stack(np.unravel_index(flat[:: max(1, len(flat) // PLACES)], labels.shape), axis=1)
+    kept = stored if np.shares_memory(stored, item.image.pixels) else shelf.keep(stored)
+    return _Source(kept, labels, class_number, task.scaling(kept), places)
 
 
 def _as_bytes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -1,0 +1,140 @@
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from small_bundles import SMALL_CLASSIFIER, make_bundle
+from torch import nn
+
+from micro import bundle, export, installing, trial
+from micro.engine import Engine
+from micro.errors import BrokenBundle
+from micro.micrograph import Micrograph
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+
+
+def picture(seed=0, shape=(150, 130)):
+    return Micrograph(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), f"picture {seed}")
+
+
+def finish(steps):
+    notes = []
+    while True:
+        try:
+            notes.append(next(steps).note)
+        except StopIteration as stop:
+            return notes, stop.value
+
+
+def test_a_segmenter_leaves_as_torchscript_and_decides_alike_at_any_size(tmp_path):
+    made = make_bundle(tmp_path / "small")
+    notes, parity = finish(export.export_steps(made, "torchscript", tmp_path / "out", export.views(picture(), 3)))
+    assert notes[0] == "segmenter.pt written"
+    assert parity.holds
+    assert parity.images == 3
+    assert parity.other_probability < 1e-5
+    assert json.loads((tmp_path / "out" / export.PARITY).read_text())["weights_sha256"] == made.card.weights_sha256
+    assert torch.jit.load(str(tmp_path / "out" / "segmenter.pt"))(torch.zeros(1, 1, 24, 40)).shape == (1, 2, 24, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["segmenter", "classifier"])
+def test_networks_leave_as_onnx_and_decide_alike(tmp_path, kind):
+    made = make_bundle(tmp_path / "small")
+    if kind == "classifier":
+        made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects", temperature=1.7)
+    _, parity = finish(export.export_steps(made, "onnx", tmp_path / "out", export.views(picture(), 3)))
+    assert parity.holds
+
+
+def test_a_classifier_leaves_with_its_temperature(tmp_path):
+    made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects", temperature=2.5)
+    _, parity = finish(
+        export.export_steps(made, "torchscript", tmp_path / "out", [picture(n, (64, 64)) for n in range(2)])
+    )
+    assert parity.holds
+    loaded = torch.jit.load(str(tmp_path / "out" / "classifier.pt"))
+    assert float(loaded(torch.zeros(1, 1, 64, 64)).sum()) == pytest.approx(1)
+
+
+def test_an_export_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
+    made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects")
+    always_scratch = torch.tensor([[0.0, 0.0, 1.0]])
+    monkeypatch.setattr(export, "_torchscript", lambda *_: lambda pixels: always_scratch.repeat(len(pixels), 1))
+    with pytest.raises(BrokenBundle, match="does not decide as small does"):
+        finish(export.export_steps(made, "torchscript", tmp_path / "out", [picture(0, (64, 64))]))
+    found = json.loads((tmp_path / "out" / export.PARITY).read_text())
+    assert found["other_decisions"] == ["picture 0"]
+    assert found["other_probability"] > 1e-3
+
+
+def test_views_are_parts_of_the_image_and_the_same_each_time():
+    one, two = (export.views(picture(), 5) for _ in range(2))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, two, strict=True))
+    assert len({view.pixels.shape for view in one}) > 1
+
+
+def test_an_engine_answers_with_the_network_that_it_is_given(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects"), device="cpu")
+
+    class Sure(nn.Module):
+        def forward(self, frames):
+            return torch.tensor([[0.0, 50.0, 0.0]]).repeat(len(frames), 1)
+
+    engine.take_network("classifier", Sure())
+    assert engine.predict(picture(0, (64, 64))).class_scores["crack"] == pytest.approx(1)
+
+
+# --- bundles come in --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proved(tmp_path, monkeypatch):
+    """A bundle that proves itself, and an empty place for installed ones."""
+    monkeypatch.setenv("MICRO_BUNDLES", str(tmp_path / "installed"))
+    made = make_bundle(tmp_path / "small-one", SMALL_CLASSIFIER, "defects")
+    trial.keep_proof(made.folder, picture(0, (64, 64)), Engine(made, device="cpu").predict(picture(0, (64, 64))))
+    return made
+
+
+def zipped(folder, path, prefix="small-one/"):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, prefix + file.name)
+    return path
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "url"])
+def test_a_bundle_that_proves_itself_is_installed(proved, tmp_path, form):
+    path = zipped(proved.folder, tmp_path / "b.zip")
+    source = {"folder": str(proved.folder), "zip": str(path), "url": path.as_uri()}[form]
+    found = installing.add(source)
+    assert found.bundle.folder == tmp_path / "installed" / "small-one"
+    assert bundle.load("small-one").card == proved.card
+    with pytest.raises(BrokenBundle, match="is installed in"):
+        installing.add(source)
+
+
+@pytest.mark.parametrize("spoil", ["weights", "sample", "outside", "no card", "no zip", "missing"])
+def test_a_bundle_that_does_not_prove_itself_is_not_installed(proved, tmp_path, spoil):
+    source = tmp_path / "b.zip"
+    if spoil == "weights":
+        (proved.folder / bundle.WEIGHTS).write_bytes(b"x")
+    if spoil == "sample":
+        answer = {"class_scores": {"clean": 0.9, "crack": 0.1, "scratch": 0.0}}
+        (proved.folder / trial.EXPECTED_SCORES).write_text(json.dumps(answer))
+    if spoil == "no card":
+        (proved.folder / bundle.CARD).unlink()
+    if spoil != "missing":
+        zipped(proved.folder, source)
+    if spoil == "outside":
+        with zipfile.ZipFile(source, "a") as archive:
+            archive.writestr("../../escaped.txt", "x")
+    if spoil == "no zip":
+        source.write_bytes(b"PK nothing")
+    with pytest.raises(BrokenBundle):
+        installing.add(str(source))
+    assert not (tmp_path / "installed").exists() or not list((tmp_path / "installed").iterdir())
+    assert not list(tmp_path.rglob("escaped.txt"))
