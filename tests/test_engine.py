@@ -287,8 +287,8 @@ def test_what_goes_wrong_between_images_is_raised_where_the_stream_is_read(class
 def test_a_cards_temperature_makes_a_classifier_less_sure_and_changes_no_answer(tmp_path):
     image = Micrograph(np.random.default_rng(4).integers(0, 256, (64, 64, 1), np.uint8))
     cold, hot = (
-        Engine(make_bundle(tmp_path / str(t), SMALL_CLASSIFIER, task="defects", temperature=t), device="cpu")
-        for t in (0.02, 2)
+        Engine(make_bundle(tmp_path / name, SMALL_CLASSIFIER, task="defects", temperature=t), device="cpu")
+        for name, t in (("cold", 0.02), ("hot", 2))
     )
     plain = Engine(make_bundle(tmp_path / "1", SMALL_CLASSIFIER, task="defects"), device="cpu").predict(image)
     scores = np.array([list(plain.class_scores.values())])
