@@ -212,3 +212,21 @@ def test_one_class_alone_cannot_be_learned(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(BadFolder, match="no such folder"):
         folder.read(tmp_path / "none")
+
+
+def test_near_copies_stay_together_unless_all_images_look_alike(tmp_path):
+    places = [noise(seed, (64, 64)) // 2 for seed in range(3)]
+    scene = cv2.GaussianBlur(noise(9, (64, 64)), (0, 0), 2)
+    scene = cv2.normalize(scene, None, 20, 200, cv2.NORM_MINMAX)
+    for number, pixels in enumerate(places):
+        pixels = cv2.normalize(cv2.GaussianBlur(pixels, (0, 0), 2), None, 20, 200, cv2.NORM_MINMAX)
+        write(tmp_path / "few" / f"c{number % 2}" / f"{number}.png", pixels)
+        write(tmp_path / "few" / f"c{number % 2}" / f"{number}-turned.png", np.rot90(pixels) + 3)
+    few = folder.read(tmp_path / "few")
+    assert len({item.group for item in few.images}) == 3
+    assert "nearly the same image more than once" in few.describe()
+    for number in range(24):
+        write(tmp_path / "fixed" / f"c{number % 2}" / f"{number}.png", scene + number)
+    fixed = folder.read(tmp_path / "fixed")
+    assert len({item.group for item in fixed.images}) == 24
+    assert "each image looks nearly like 23 others" in fixed.describe()

@@ -79,19 +79,30 @@ LEAST_AGREEMENT = 0.9
 THUMBNAIL_PX, LIGHT_PX = 32, 3
 LEAST_CONTRAST = 0.5  # of a grey value of 255; flatter thumbnails show rounding alone
 ROWS_AT_ONCE = 1024
+# A camera that does not move shows the same scene again and again: where images have more near copies than this, on
+# average and as a share of all others, likeness tells no copies.
+MOST_COPIES, MOST_SHARE = 10, 0.1
 
 
 def with_near_copies(items: Sequence[Annotated], stated: bool) -> tuple[list[Annotated], list[str]]:
     """Put near copies of an image, turned or mirrored ones too, into one group, and name them.
 
     stated: somebody said which images belong together; then only equal ones change their group, and others are named.
+    Where nearly all images look alike, only equal ones are joined, and that is said.
     """
     equal = _pairs_of(item.digest for item in items)
     near = _near_pairs([item.image.pixels for item in items])
+    remarks = []
+    copies = 2 * len(near) / max(len(items), 1)
+    if copies > max(MOST_COPIES, MOST_SHARE * len(items)):
+        near = []
+        remarks.append(
+            f"each image looks nearly like {copies:.0f} others, so only equal ones are kept on one side of every "
+            f"split: if some show one specimen, say so in {GROUPS} or by --group-by"
+        )
     joined = _joined(len(items), [*equal, *_pairs_of(item.group for item in items), *([] if stated else near)])
     own = [replace(item, group=items[first].group) for item, first in zip(items, joined, strict=True)]
-    apart = [pair for pair in near if own[pair[0]].group != own[pair[1]].group]
-    remarks = []
+    apart = {pair for pair in near if own[pair[0]].group != own[pair[1]].group}
     for what, pairs in (
         ("the same or nearly the same image more than once, kept on one side of every split", [*equal, *near]),
         ("nearly the same image in two groups, so perhaps on both sides of a split", apart),
