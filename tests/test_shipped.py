@@ -22,7 +22,7 @@ MEGABYTE = 2**20
 
 
 def test_the_first_bundles_are_here():
-    assert {"flakes-graphene", "grains-iron", "grains-metal", "sheet-steel"} <= set(SHIPPED)
+    assert {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy", "sheet-steel"} <= set(SHIPPED)
 
 
 def test_twins_that_are_kept_are_more_of_the_crystals_that_were_drawn():
@@ -88,6 +88,7 @@ def test_tiles_find_the_regions_of_the_whole_image(name, edges):
     ("name", "folder", "images"),
     [
         ("grains-iron", "grains/pure-iron-serial/images", 5),
+        ("phases-superalloy", "grains/nasa-superalloy/val/images", 4),
         ("sheet-steel", "defects/xsdd", 907),
         ("flakes-graphene", "flakes/maskterial/GrapheneH/images", 6),
     ],
