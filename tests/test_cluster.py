@@ -33,9 +33,8 @@ from micro.regions import Prediction, Quarantined
 
 pytestmark = [
     pytest.mark.slow,
-    # of Ray's own making: its helpers' pipes, and the words in which it announces its next version
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:.*:FutureWarning:ray", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # Ray reads settings of its own that it calls deprecated
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
 ]
 IMAGES = 600
 

@@ -56,7 +56,7 @@ def test_the_heat_lies_on_what_the_class_was_computed_from(bright, marked):
         assert places == pytest.approx([rows.start + 7.5, columns.start + 7.5], abs=1), "half a cell is 4 px or 8"
         far = np.ones((128, 128), bool)
         far[max(0, rows.start - 20) : rows.stop + 20, max(0, columns.start - 20) : columns.stop + 20] = False
-        assert said.heat[far].max() == 0
+        assert said.heat[far].max() < 0.05, "next to nothing elsewhere"
     assert explainer.explain(marked).class_name == "crack", "the likeliest class speaks if none is named"
     assert explainer.explain(marked, "clean").heat.max() == 0, "a class that nothing speaks for has no heat"
 

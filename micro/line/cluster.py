@@ -275,10 +275,11 @@ def _answers(ray: Any, job: Job, cluster: Cluster, sources: Sequence[Source]) ->
     there = ray.cluster_resources()
     processors = there.get("CPU", 1.0)
     cards = there.get("GPU", 0.0) if cluster.takes_cards else 0.0
-    workers = cluster.workers or int(cards) or sum(node["Alive"] for node in ray.nodes())
+    parts = math.ceil(len(sources) / BATCH)
+    workers = min(cluster.workers or int(cards) or sum(node["Alive"] for node in ray.nodes()), parts)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [{"name": source.name, "address": source.address, "root": source.root} for source in sources]
-    batches = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / BATCH)).map_batches(
+    batches = ray.data.from_items(rows, override_num_blocks=parts).map_batches(
         Worker,
         fn_constructor_args=(job, cluster.open_engine, max(1, int(processors / workers))),
         batch_size=BATCH,
