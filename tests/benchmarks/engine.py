@@ -135,6 +135,13 @@ def table(figures: list[Figure]) -> Table:
     return rows
 
 
+def keep(figures: list[Figure], path: Path) -> None:
+    facts = {
+        figure.what.strip(): {"value": figure.value, "unit": figure.unit, "holds": figure.holds} for figure in figures
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.engine", description=__doc__)
     parser.add_argument("--size", type=int, default=Scale.size_px, help="edge of the image in px")
@@ -149,11 +156,7 @@ def main() -> None:
         figures += part(scale)
     console.print(table(figures))
     if asked.json:
-        facts = {
-            figure.what.strip(): {"value": figure.value, "unit": figure.unit, "holds": figure.holds}
-            for figure in figures
-        }
-        asked.json.write_text(json.dumps(facts, indent=2) + "\n")
+        keep(figures, asked.json)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.flakes", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", nargs="+", choices=sorted(WHAT))
-    parser.add_argument("--model", default="flakes-thin")
+    parser.add_argument("--model", default="flakes-graphene")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MICRO_DATA", "../shared/data")))
     parser.add_argument("--scenes", type=int, default=2, help="drawn chips of each material and oxide")
     asked = parser.parse_args(arguments)

@@ -6,7 +6,6 @@ of them; the ratio in processor seconds bears less noise than that in seconds.
 
 import argparse
 import csv
-import json
 import os
 import tempfile
 import threading
@@ -34,7 +33,7 @@ from micro.line.station import Manners
 from micro.line.watcher import Event, RunSummary, Stored
 from micro.recipe import Recipe
 from micro.regions import Progress
-from tests.benchmarks.engine import Figure, table
+from tests.benchmarks.engine import Figure, keep, table
 from tests.benchmarks.small_files import BATCH, on_all_cores
 
 MODEL = "sheet-steel"
@@ -243,11 +242,7 @@ def main() -> None:
             figures += part(scale, Path(place))
     console.print(table(figures))
     if asked.json:
-        facts = {
-            figure.what.strip(): {"value": figure.value, "unit": figure.unit, "holds": figure.holds}
-            for figure in figures
-        }
-        asked.json.write_text(json.dumps(facts, indent=2) + "\n")
+        keep(figures, asked.json)
 
 
 if __name__ == "__main__":
