@@ -19,7 +19,8 @@ from micro.micrograph import Micrograph
 from micro.regions import Prediction
 from micro.score import classes, interval, regions
 
-SAMPLE = "sample.png"
+# A sample that has a pixel size or pixels of float lies in a TIFF, which keeps both.
+SAMPLE, SCALED_SAMPLE = "sample.png", "sample.tif"
 EXPECTED_LABELS = "expected.tif"
 EXPECTED_SCORES = "expected.json"
 # What networks said of frames that they never saw, before any calibration; `micro calibrate` reads it.
@@ -201,11 +202,18 @@ def statistics(engine: Engine, image: Micrograph) -> drift.Statistics:
 
 def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:
     """Write the sample and the answer that was found right when the bundle was made; `prove` compares with it."""
-    formats.write_image(folder / SAMPLE, sample)
+    is_plain = sample.pixel_size_um is None and sample.pixels.dtype.kind == "u"
+    formats.write_image(folder / (SAMPLE if is_plain else SCALED_SAMPLE), sample)
     if answer.regions is not None:
         formats.write_labels(folder / EXPECTED_LABELS, answer.regions.labels, None)
     text = json.dumps({"class_scores": answer.class_scores}, indent=2, sort_keys=True)
     (folder / EXPECTED_SCORES).write_text(text + "\n", encoding="utf-8")
+
+
+def sample_of(bundle: bundles.Bundle) -> Micrograph:
+    """Return the image that a bundle was last seen to answer right; raise UnreadableImage where it has none."""
+    scaled = bundle.folder / SCALED_SAMPLE
+    return formats.read(scaled if scaled.is_file() else bundle.folder / SAMPLE)
 
 
 def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
@@ -214,7 +222,7 @@ def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
     Raises BrokenBundle when the answer is not the one that was stored with it.
     """
     engine = Engine(bundle, device=device)
-    answer = engine.predict(formats.read(bundle.folder / SAMPLE))
+    answer = engine.predict(sample_of(bundle))
     agreed = []
     if answer.regions is not None:
         expected = formats.read_labels(bundle.folder / EXPECTED_LABELS)

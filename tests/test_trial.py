@@ -88,3 +88,13 @@ def test_answers_come_back_from_a_bundle_as_they_were_and_are_missed_where_there
     (made.folder / trial.ANSWERS).write_text("image,class\na.png,crack\n")
     with pytest.raises(BrokenBundle, match="not a table of answers"):
         trial.kept_answers(made)
+
+
+@pytest.mark.parametrize(("dtype", "pixel_size_um"), [(np.uint8, None), (np.uint8, 0.5), (np.float32, None)])
+def test_a_bundle_proves_itself_on_a_sample_of_any_kind(tmp_path, dtype, pixel_size_um):
+    made = make_bundle(tmp_path / "b")
+    pixels = np.random.default_rng(1).integers(0, 256, (96, 96), np.uint8).astype(dtype)
+    sample = Micrograph(pixels, "sample", pixel_size_um, None if pixel_size_um is None else "OME-XML")
+    trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
+    assert trial.sample_of(made).pixel_size_um == pixel_size_um
+    assert "as expected" in trial.prove(made, "cpu")

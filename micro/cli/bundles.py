@@ -158,7 +158,7 @@ def models_export(
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
     """
-    from micro import bundle, export, formats, trial
+    from micro import bundle, export, trial
     from micro.line.reading import Look, Reader
     from micro.line.sources import find
 
@@ -167,7 +167,7 @@ def models_export(
         reader = Reader(0)
         images = [reader.read(Look(source)) for source in find(sources)]
     else:
-        images = export.views(formats.read(chosen.folder / trial.SAMPLE), views)
+        images = export.views(trial.sample_of(chosen), views)
     out.print(str(watched(export.export_steps(chosen, to, out_dir, images), "images", progress)))
     return DONE
 

@@ -141,16 +141,17 @@ class BatchWidget(DockPart):
     def line(self) -> str:
         """Return the command that is run, word for word; raise MicroError where the form does not say one."""
         chosen, device = self.recipe.currentText(), "auto"
+        asked: Recipe | Path
         if chosen == FROM_FILE and self._recipe_file is not None:
-            recipe = Recipe.load(self._recipe_file)
+            asked = self._recipe_file
         elif chosen == AS_IN_SEGMENT:
             segment: Any = self._viewer.window.dock_widgets.get("Segment (micro)")
             if segment is None:
                 raise MicroError("The Segment dock is not open: open it and choose a bundle, or choose one here.")
-            recipe, device = segment.recipe(), segment.device.currentText()
+            asked, device = segment.recipe(), segment.device.currentText()
         else:
-            recipe = Recipe(model=chosen)
-        return predict_line([self.folder.text().strip()], recipe, device, self.out.text().strip())
+            asked = Recipe(model=chosen)
+        return predict_line([self.folder.text().strip()], asked, device, self.out.text().strip())
 
     # --- during -----------------------------------------------------------------------------------------------------
 

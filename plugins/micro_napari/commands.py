@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from micro.recipe import Recipe
@@ -37,18 +38,27 @@ class Ended:
     words: str
 
 
-def predict_line(sources: Sequence[str], recipe: Recipe, device: str, out: str) -> str:
-    """Return the command that finds the same without a screen."""
-    words = ["micro", "predict", *sources, "--model", recipe.model, "--out", out]
-    if recipe.pixel_size_um is not None:
-        words += ["--pixel-size-um", repr(recipe.pixel_size_um)]
-    for key, value in recipe.settings.items():
-        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    if recipe.review_below is not None:
-        words += ["--review-below", repr(recipe.review_below)]
+def predict_line(sources: Sequence[str], asked: Recipe | Path, device: str, out: str) -> str:
+    """Return the command that finds the same without a screen.
+
+    asked: a recipe, or the file of one; what only a file can say, such as the limits of verdicts, has no flags.
+    """
+    words = ["micro", "predict", *sources, *(_flags(asked) if isinstance(asked, Recipe) else ("--recipe", str(asked)))]
+    words += ["--out", out]
     if device != "auto":
         words += ["--device", device]
     return shlex.join(words)
+
+
+def _flags(recipe: Recipe) -> Generator[str, None, None]:
+    assert recipe.decision is None
+    yield from ("--model", recipe.model)
+    if recipe.pixel_size_um is not None:
+        yield from ("--pixel-size-um", repr(recipe.pixel_size_um))
+    for key, value in recipe.settings.items():
+        yield from ("--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    if recipe.review_below is not None:
+        yield from ("--review-below", repr(recipe.review_below))
 
 
 def run_steps(arguments: Sequence[str]) -> Generator[Heard, None, Ended]:

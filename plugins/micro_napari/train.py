@@ -155,7 +155,7 @@ class TrainWidget(DockPart):
         if not self.is_running:
             self.go.setEnabled(False)
             self.go.setText("Resume" if (self.out / "training").is_dir() else "Start")
-        is_made = (self.out / bundle.CARD).is_file() and not self.is_running
+        is_made = (self.out / bundle.CARD).is_file() and not (self.out / "training").is_dir()
         for button in (self.compare, self.use, self.save):
             button.setEnabled(is_made)
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import micro.engine  # noqa: F401  torch brings an LLVM and Mesa another, and only in this order do they get along
 from micro_napari.aside import Aside
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,10 +18,17 @@ sys.path.insert(0, str(ROOT / "tests"))
 PATIENCE_MS = 300_000
 
 
+@pytest.fixture(scope="session")
+def lodging(tmp_path_factory):
+    """Where the home of every test lies: the engine's process keeps the one that it started in."""
+    return tmp_path_factory.mktemp("lodging") / "home"
+
+
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(lodging, monkeypatch):
     """An empty home, so that nothing of the user's own is read or written."""
-    folder = tmp_path / "home"
+    folder = lodging
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     # napari's icons stay where they were drawn
     monkeypatch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))

@@ -1,3 +1,4 @@
+import json
 import shlex
 
 import numpy as np
@@ -7,7 +8,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from micro import cli, formats
-from micro.recipe import Recipe
+from micro.recipe import Decision, Recipe
 from micro.scenes import grains as scenes
 
 
@@ -80,14 +81,26 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(viewer, dock, until, images,
     assert list(batch.states().values()).count("done") == 40
 
 
-def test_a_recipe_file_is_run_as_it_was_saved(dock, images, tmp_path, monkeypatch):
-    Recipe(model="grains-iron", settings={"min_area_px": 33}).save(tmp_path / "recipe.yaml")
+@pytest.mark.slow
+def test_a_recipe_file_is_run_as_it_was_saved_with_its_limits_of_verdicts(
+    dock, until, images, opened, tmp_path, monkeypatch
+):
+    limits = Decision(temperature=2, ok_classes=("red_iron",), ok_below=0, ng_from=1)  # everything is to be looked at
+    recipe = Recipe(model="sheet-steel", decision=limits)
+    recipe.save(tmp_path / "recipe.yaml")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "recipe.yaml"), ""))
     batch = dock("Batch")
     batch.folder.setText(str(images))
     batch.recipe.setCurrentText("a recipe file…")
     batch.recipe.activated.emit(batch.recipe.currentIndex())
-    assert "--set min_area_px=33" in batch.line()
+    batch.run.click()
+    until(lambda: not batch.is_running)
+    out = images.with_name("images-results")
+    assert Recipe.model_validate(json.loads((out / "run.json").read_text())["recipe"]) == recipe
+    assert [batch.files.item(row, 2).text() for row in range(3)] == ["REVIEW"] * 3
+    batch.copy.click()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words == ["micro", "predict", str(images), "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(out)]
 
 
 def test_what_cannot_be_run_is_said(dock, tmp_path):
