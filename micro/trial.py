@@ -16,7 +16,7 @@ from micro.engine import Engine
 from micro.errors import BadFolder, BrokenBundle
 from micro.folder import Annotated
 from micro.micrograph import Micrograph
-from micro.regions import Prediction
+from micro.regions import Prediction, Regions
 from micro.score import classes, interval, regions
 
 # A sample that has a pixel size or pixels of float lies in a TIFF, which keeps both.
@@ -30,14 +30,20 @@ MAX_OTHER_PIXELS = 1 / 5000
 MAX_OTHER_PROBABILITY = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionTrial:
-    """How the regions of one image compare with its annotation."""
+    """How the regions of one image compare with its annotation.
+
+    sure, right: (N,) float32 in 0..1 and bool, the score of each found region that counts, and whether it has a
+        partner at IoU 0.5.
+    """
 
     image: str
     matches: regions.Matches
     adjusted_rand_index: float
     variation: regions.Variation
+    sure: NDArray[np.float32]
+    right: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,31 @@ class Trial:
         assert self.probabilities is not None
         return classes.compare(self.truth, self.probabilities, self.class_names)
 
+    def badness(self) -> NDArray[np.float64]:
+        """Return for each image (N,) how far its answer is from the truth, 0 to 1.
+
+        1 - AP at IoU 0.5, 1 - mean IoU of the classes, or 1 - probability of the frame's true class.
+        """
+        if self.regions:
+            return np.array([1 - row.matches.average_precision for row in self.regions])
+        if self.pixels:
+            return np.array([1 - classes.mean_iou(row.confusion) for row in self.pixels])
+        assert self.truth is not None
+        assert self.probabilities is not None
+        return np.asarray(1 - self.probabilities[np.arange(len(self.truth)), self.truth])
+
+    def sureness(self) -> tuple[classes.Sureness, ...]:
+        """Return how sure the answers were beside how many of them were right: of regions or frames; none of pixels."""
+        if self.pixels:
+            return ()
+        if self.regions:
+            sure, right = (np.concatenate([getattr(row, name) for row in self.regions]) for name in ("sure", "right"))
+            return classes.reliability(sure, right)
+        assert self.truth is not None
+        assert self.probabilities is not None
+        right = self.probabilities.argmax(axis=1) == self.truth
+        return classes.reliability(self.probabilities.max(axis=1), right)
+
     def describe(self) -> str:
         """Return the trial as a table to print."""
         if self.pixels:
@@ -109,6 +140,24 @@ class Trial:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image beside its truth and its answer.
+
+    badness: as `Trial.badness` has it.
+    truth: (Y, X) as it was counted: instances or numbers of classes, -1 where nothing is known or counts; or None.
+    found: (Y, X) regions or numbers of classes; None where the class of the frame is the answer.
+    class_name: the true class of the frame. class_scores: what the bundle said of it.
+    """
+
+    image: Micrograph
+    badness: float
+    truth: NDArray[np.integer] | None
+    found: NDArray[np.integer] | None
+    class_name: str | None
+    class_scores: dict[str, float]
+
+
 def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
     """Predict annotated images and compare.
 
@@ -124,23 +173,42 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
         raise BadFolder(f"{engine.card.name} names whole frames, and these images are annotated with masks.")
     if engine.task.annotation == "classes":
         return _pixel_trial(engine, items)
-    smallest = int(getattr(engine.settings, "min_area_px", 1))
     rows = []
     for item in items:
         found = engine.predict(item.image).regions
         assert found is not None
-        assert item.labels is not None
-        truth = regions.without_specks(item.labels, smallest)
+        truth = _counted(engine, item)
         cells = regions.overlap(truth, found.labels)
+        known = regions.overlap(truth, regions.mostly_known(found.labels, truth))
+        counted = np.unique(known.found[known.found > 0])
         rows.append(
             RegionTrial(
                 image=item.image.name,
-                matches=regions.match(regions.overlap(truth, regions.mostly_known(found.labels, truth))),
+                matches=regions.match(known),
                 adjusted_rand_index=regions.adjusted_rand_index(cells),
                 variation=regions.variation_of_information(cells),
+                sure=found.scores[counted - 1],
+                right=np.isin(counted, regions.pairs(known).found),
             )
         )
     return Trial(tuple(rows))
+
+
+def worst(engine: Engine, items: Sequence[Annotated], score: Trial, count: int) -> tuple[Case, ...]:
+    """Return at most so many of the images of a trial, those answered worst first, with the answers drawn up again."""
+    badness = score.badness()
+    cases = []
+    for number in np.argsort(-badness, kind="stable")[:count].tolist():
+        item = items[number]
+        answer = engine.predict(item.image)
+        truth: NDArray[np.integer] | None = None
+        found: NDArray[np.integer] | None = None
+        if item.labels is not None and answer.regions is not None:
+            truth, found = _counted(engine, item), answer.regions.labels
+            if engine.task.annotation == "classes":
+                found = _class_numbers(engine, answer.regions)
+        cases.append(Case(item.image, float(badness[number]), truth, found, item.class_name, answer.class_scores))
+    return tuple(cases)
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
@@ -272,10 +340,23 @@ def _pixel_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
         found = engine.predict(item.image).regions
         assert found is not None
         assert item.labels is not None
-        answer = np.array([0, *map(names.index, found.class_names)])[found.labels]
+        answer = _class_numbers(engine, found)
         known = item.labels >= 0
         rows.append(PixelTrial(item.image.name, classes.confusion(item.labels[known], answer[known], len(names))))
     return Trial(pixels=tuple(rows), class_names=names)
+
+
+def _counted(engine: Engine, item: Annotated) -> NDArray[np.integer]:
+    """Return the labels of an image (Y, X) as they count: without instances that the bundle would not report."""
+    assert item.labels is not None
+    if engine.task.annotation == "classes":
+        return item.labels
+    return regions.without_specks(item.labels, int(getattr(engine.settings, "min_area_px", 1)))
+
+
+def _class_numbers(engine: Engine, found: Regions) -> NDArray[np.int64]:
+    """Return the number of the class of each pixel (Y, X)."""
+    return np.array([0, *map(engine.task.outputs.index, found.class_names)])[found.labels]
 
 
 def _pixel_figures(rows: Sequence[PixelTrial], names: Sequence[str]) -> list[tuple[str, interval.Interval]]:

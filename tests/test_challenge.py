@@ -22,10 +22,10 @@ def named(truth: list[int], answers: list[int]) -> Trial:
 
 def regioned(*counts: tuple[int, int, int]) -> Trial:
     """One image each: matched, only found, only in the truth."""
-    none = regions.Variation(0.0, 0.0)
+    none, nobody = regions.Variation(0.0, 0.0), np.zeros(0)
     return Trial(
         regions=tuple(
-            RegionTrial(f"{number}", regions.Matches(*three, iou_sum=0.0), 1.0, none)
+            RegionTrial(f"{number}", regions.Matches(*three, iou_sum=0.0), 1.0, none, nobody, nobody)
             for number, three in enumerate(counts)
         )
     )

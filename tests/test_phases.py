@@ -121,7 +121,7 @@ def made_of(plan, drawn, out):
         try:
             next(steps)
         except StopIteration as stop:
-            return stop.value
+            return stop.value.bundle
 
 
 def test_a_folder_of_class_masks_trains_a_bundle_for_its_classes(drawn, tmp_path, monkeypatch):

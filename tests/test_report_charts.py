@@ -83,3 +83,15 @@ def test_every_chart_has_a_title_for_those_who_do_not_see_it() -> None:
     assert svg.get("role") == "img"
     assert svg[0].tag == "title"
     assert ET.fromstring(charts.bar("ok", 0.5)).get("aria-hidden") == "true"
+
+
+def test_a_line_goes_through_its_points_and_a_short_one_has_dots() -> None:
+    short, long = charts.Line("ok", [(0, 0), (10, 1)]), charts.Line("ng", [(x, 0.5) for x in range(50)])
+    svg = ET.fromstring(charts.lines("t", charts.Axis("a", 0, 10), charts.Axis("b", 0, 1), [short, long]))
+    first, second = (line.attrib["points"].split() for line in svg.iter("polyline"))
+    assert first == [
+        f"{charts.LEFT:.1f},{charts.HEIGHT - charts.BOTTOM:.1f}",
+        f"{charts.WIDTH - charts.RIGHT:.1f},12.0",
+    ]
+    assert len(second) == 50
+    assert [dot.get("class") for dot in svg.iter("circle")] == ["fill-ok"] * 2

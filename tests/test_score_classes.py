@@ -126,3 +126,13 @@ def test_the_bootstrap_depends_on_its_seed_alone() -> None:
 def test_equal_values_leave_no_doubt_about_their_mean() -> None:
     found = interval.mean(np.full(5, 0.25))
     assert found.low == found.value == found.high == 0.25
+
+
+def test_what_was_stated_stands_beside_what_was_right_in_bins_that_hold_an_answer() -> None:
+    stated = np.array([0.55, 0.6, 0.95, 0.95, 1.0, 1.0])
+    low, high = classes.reliability(stated, np.array([True, False, True, True, True, False]))
+    assert (low.count, high.count) == (2, 4)
+    assert (low.stated, high.stated) == (pytest.approx(0.575), pytest.approx(0.975))
+    assert (low.right.value, high.right.value) == (0.5, 0.75)
+    assert high.right.low < 0.75 < high.right.high
+    assert classes.reliability(np.zeros(0), np.zeros(0, bool)) == ()

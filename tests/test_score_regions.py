@@ -138,3 +138,13 @@ def test_a_found_region_that_lies_mostly_in_the_unknown_is_not_counted():
     found = np.zeros((4, 10), int)
     found[0, 2:6], found[2, 3:9] = 1, 2
     assert set(np.unique(score.mostly_known(found, truth))) == {0, 2}
+
+
+def test_pairs_are_named_by_their_labels():
+    truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
+    truth[:8, :8], truth[10:, 10:] = 5, 9
+    found[:8, :6], found[10:, :4] = 2, 7
+    together = score.pairs(score.overlap(truth, found))
+    assert (together.truth.tolist(), together.found.tolist()) == ([5], [2])
+    assert together.iou == pytest.approx([0.75])
+    assert len(score.pairs(score.overlap(truth, 0 * found)).truth) == 0

@@ -72,7 +72,15 @@ def finish(steps):
         try:
             epochs.append(next(steps))
         except StopIteration as stop:
-            return epochs, stop.value
+            return epochs, stop.value.bundle
+
+
+def outcome(steps):
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
 
 
 def weights(made):
@@ -174,13 +182,24 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(masks, tmp
 def test_training_that_was_stopped_goes_on_to_the_same_weights(masks, tmp_path, monkeypatch):
     monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 2)
     plan = short(training.plan(masks, "grains", 1))
-    undisturbed = finish(training.train_steps(plan, masks, tmp_path / "a", making()))[1]
+    undisturbed = outcome(training.train_steps(plan, masks, tmp_path / "a", making()))
     stopped = training.train_steps(plan, masks, tmp_path / "b", making())
     next(stopped)
     stopped.close()
-    epochs, resumed = finish(training.train_steps(plan, masks, tmp_path / "b", making(), resume=True))
-    assert [epoch.done for epoch in epochs] == [4], "the first two steps are not done again"
-    assert weights(resumed) == weights(undisturbed)
+    resumed = outcome(training.train_steps(plan, masks, tmp_path / "b", making(), resume=True))
+    assert weights(resumed.bundle) == weights(undisturbed.bundle)
+    assert resumed.curves == undisturbed.curves
+    assert [done for done, _ in resumed.curves[0].points] == [2, 4], "the way before the stop is kept"
+
+
+def test_the_steps_before_a_stop_are_not_done_again(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 2)
+    plan = short(training.plan(masks, "grains", 1))
+    stopped = training.train_steps(plan, masks, tmp_path / "b", making())
+    next(stopped)
+    stopped.close()
+    epochs, _ = finish(training.train_steps(plan, masks, tmp_path / "b", making(), resume=True))
+    assert [epoch.done for epoch in epochs] == [4]
 
 
 def test_another_plan_cannot_go_on_with_this_training(masks, tmp_path):
@@ -253,6 +272,21 @@ def test_training_from_a_bundle_begins_with_its_weights(masks, tmp_path):
     _, second = finish(training.train_steps(plan, masks, tmp_path / "b", again))
     name = "segmenter.encoder.layer1.0.conv1.weight"
     assert np.array_equal(first.weights()[name], second.weights()[name])
+
+
+def test_what_it_began_from_answers_the_same_images_where_it_can(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1)
+    first = outcome(training.train_steps(plan, masks, tmp_path / "a", making()))
+    assert first.scores[0].start == "It began from no bundle."
+    plan = short(training.plan(masks, "grains", 1, start=first.bundle), steps=1)
+    again = replace(making("again"), start=first.bundle)
+    (scored,) = outcome(training.train_steps(plan, masks, tmp_path / "b", again)).scores
+    assert scored.start.badness().tolist() == first.scores[0].trial.badness().tolist()
+    assert sorted(case.badness for case in scored.worst) == sorted(scored.trial.badness())
+    other = replace(first.bundle, card=first.bundle.card.model_copy(update={"classes": ("grains", "pores")}))
+    plan = short(training.plan(masks, "grains", 1, start=other), steps=1)
+    (scored,) = outcome(training.train_steps(plan, masks, tmp_path / "c", replace(again, start=other))).scores
+    assert scored.start == "made answers another question: grains, grains, pores."
 
 
 def test_a_bundle_without_the_kind_of_network_is_no_start(masks, frames, tmp_path):

@@ -46,7 +46,7 @@ def drawn(root):
 def done_by(out):
     path = out / "training" / "final" / "checkpoint.pt"
     try:
-        return int(torch.load(path, weights_only=True)["done"])
+        return int(torch.load(path, weights_only=True)["losses"][-1][0])
     except FileNotFoundError:
         return 0
 

@@ -98,3 +98,21 @@ def test_a_bundle_proves_itself_on_a_sample_of_any_kind(tmp_path, dtype, pixel_s
     trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
     assert trial.sample_of(made).pixel_size_um == pixel_size_um
     assert "as expected" in trial.prove(made, "cpu")
+
+
+def test_the_worst_images_come_first_with_the_answers_that_were_counted(tmp_path):
+    engine = Engine(make_bundle(tmp_path / "b"), device="cpu")
+    image = Micrograph(np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8))
+    found = engine.predict(image).regions
+    none = np.zeros_like(found.labels)
+    none[:60, :60] = 1
+    items = [Annotated(image, labels, None, "a", "a", True) for labels in (found.labels, none)]
+    score = trial.run(engine, items)
+    assert score.badness()[0] == 0 < score.badness()[1]
+    assert score.regions[0].right.all()
+    assert np.array_equal(score.regions[0].sure, found.scores)
+    (worst,) = trial.worst(engine, items, score, 1)
+    assert worst.badness == score.badness()[1]
+    assert np.array_equal(worst.truth, none)
+    assert np.array_equal(worst.found, found.labels)
+    assert sum(each.count for each in score.sureness()) == sum(len(row.sure) for row in score.regions)

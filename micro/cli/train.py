@@ -117,8 +117,12 @@ def train(
         measure=folders.read(measure, wanted) if measure else None,
         beside=further,
     )
-    made = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
-    out.print((made.folder / "README.md").read_text(encoding="utf-8"))
+    outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
+    out.print((out_dir / "README.md").read_text(encoding="utf-8"))
+    from micro.report.training import PAGE_NAME, write_training
+
+    write_training(out_dir / PAGE_NAME, outcome, (annotated, *further))
+    out.print(f"Report: {out_dir / PAGE_NAME}")
     return DONE
 
 

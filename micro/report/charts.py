@@ -10,6 +10,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 12, 42
 MOST_TICKS = 6
+MOST_DOTS = 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,26 @@ class Series:
     kind: str
     label: str
     counts: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points of one kind, joined in their order; `kind` is the class by which the style sheet colours them."""
+
+    kind: str
+    points: Sequence[tuple[float, float]]
+
+
+def lines(title: str, across: Axis, up: Axis, drawn: Sequence[Line]) -> Markup:
+    """Draw lines over each other, and dots where a line has few points."""
+    svg = _canvas(title, across, up)
+    for line in drawn:
+        places = [(_x(across, x), _y(up, y)) for x, y in line.points]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        ET.SubElement(svg, "polyline", {"class": f"line line-{line.kind}", "points": points})
+        for x, y in places if len(places) <= MOST_DOTS else ():
+            ET.SubElement(svg, "circle", {"class": f"fill-{line.kind}", **_written({"cx": x, "cy": y, "r": 3})})
+    return _markup(svg)
 
 
 def histogram(

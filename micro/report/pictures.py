@@ -13,6 +13,8 @@ Shown = NDArray[np.uint8]
 """(Y, X, 3) red, green, blue."""
 
 INK = (232, 62, 30)
+# What people drew, beside what a network found: blue and vermilion stay apart for most eyes.
+DRAWN, FOUND = (0, 114, 178), (213, 94, 0)
 
 
 def shown(image: Micrograph, edge_px: int) -> Shown:
@@ -41,11 +43,20 @@ def edges(labels: NDArray[np.int32], size_px: tuple[int, int]) -> NDArray[np.boo
     return found
 
 
-def outlined(picture: Shown, labels: NDArray[np.int32]) -> Shown:
+def outlined(picture: Shown, labels: NDArray[np.int32], ink: tuple[int, int, int] = INK) -> Shown:
     """Return the picture with the edges of the regions drawn over it."""
     height, width = picture.shape[:2]
     drawn = picture.copy()
-    drawn[edges(labels, (height, width))] = INK
+    drawn[edges(labels, (height, width))] = ink
+    return drawn
+
+
+def tinted(picture: Shown, mask: NDArray[np.bool_], ink: tuple[int, int, int], share: float = 0.45) -> Shown:
+    """Return the picture with so much of a colour where the mask (Y, X), of any size, is true."""
+    height, width = picture.shape[:2]
+    there = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    drawn = picture.copy()
+    drawn[there] = (drawn[there] * (1 - share) + np.array(ink) * share).round().astype(np.uint8)
     return drawn
 
 

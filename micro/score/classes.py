@@ -124,10 +124,45 @@ def calibration_error(confidences: NDArray[np.floating], correct: NDArray[np.boo
     confidences: (N,) in 0..1, the probability of each frame's answer.
     correct: (N,) whether that answer was right.
     """
-    places = np.clip(np.ceil(np.asarray(confidences, dtype=np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+    places = _places(confidences, bins)
     stated = np.bincount(places, weights=confidences, minlength=bins)
     right = np.bincount(places, weights=correct, minlength=bins)
     return float(np.abs(stated - right).sum() / len(places))
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """Answers about as sure as each other.
+
+    count: how many. stated: their mean confidence. right: the share that was right, with its Wilson interval.
+    """
+
+    count: int
+    stated: float
+    right: Interval
+
+
+def reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 10) -> tuple[Sureness, ...]:
+    """Return what was stated beside what was right, in bins of equal width in confidence that hold an answer.
+
+    M. H. DeGroot, S. E. Fienberg, The Statistician 32 (1983) 12.
+
+    confidences: (N,) in 0..1. correct: (N,) whether the answer was right.
+    """
+    places = _places(confidences, bins)
+    return tuple(
+        Sureness(
+            int((places == place).sum()),
+            float(confidences[places == place].mean()),
+            proportion(int(correct[places == place].sum()), int((places == place).sum())),
+        )
+        for place in np.unique(places)
+    )
+
+
+def _places(confidences: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Return in which of the bins each confidence lies; an edge belongs to the bin below it."""
+    return np.clip(np.ceil(np.asarray(confidences, dtype=np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -78,6 +78,18 @@ class Matches:
         return self.iou_sum / self.matched if self.matched else None
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """True and found regions that belong together, one to one.
+
+    truth, found: (N,) int64, their labels. iou: (N,) float64, their intersection over union.
+    """
+
+    truth: NDArray[np.int64]
+    found: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+
 def _share(part: int, whole: int) -> float:
     """Return part / whole; nothing to find and nothing found is a right answer."""
     return part / whole if whole else 1.0
@@ -159,8 +171,8 @@ def _entropy_bits(share: NDArray[np.float64]) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def match(cells: Overlap, iou: float = 0.5) -> Matches:
-    """Match true and found regions one to one where their intersection over union is at least iou.
+def pairs(cells: Overlap, iou: float = 0.5) -> Pairs:
+    """Pair true and found regions one to one where their intersection over union is at least iou.
 
     iou: 0.5 to 1; above 0.5 no region has two partners.
     """
@@ -170,15 +182,22 @@ def match(cells: Overlap, iou: float = 0.5) -> Matches:
     found, column = np.unique(cells.found, return_inverse=True)
     true_px, found_px = np.bincount(row, weights=cells.area_px), np.bincount(column, weights=cells.area_px)
     cell_iou = cells.area_px / (true_px[row] + found_px[column] - cells.area_px)
-    pairs = (cell_iou >= iou) & (cells.truth > 0) & (cells.found > 0)
-    table = sparse.csr_array((cell_iou[pairs], (row[pairs], column[pairs])), shape=(len(truth), len(found)))
+    near = (cell_iou >= iou) & (cells.truth > 0) & (cells.found > 0)
+    table = sparse.csr_array((cell_iou[near], (row[near], column[near])), shape=(len(truth), len(found)))
     partner = maximum_bipartite_matching(table, perm_type="column")
     rows = np.flatnonzero(partner >= 0)
+    columns = partner[rows]
+    return Pairs(truth[rows], found[columns], np.asarray(table[rows, columns] if len(rows) else [], np.float64))
+
+
+def match(cells: Overlap, iou: float = 0.5) -> Matches:
+    """Count the `pairs` of true and found regions, and those that have no partner."""
+    together = pairs(cells, iou)
     return Matches(
-        matched=len(rows),
-        only_found=int((found > 0).sum()) - len(rows),
-        only_truth=int((truth > 0).sum()) - len(rows),
-        iou_sum=float(table[rows, partner[rows]].sum()) if len(rows) else 0.0,
+        matched=len(together.truth),
+        only_found=len(np.unique(cells.found[cells.found > 0])) - len(together.truth),
+        only_truth=len(np.unique(cells.truth[cells.truth > 0])) - len(together.truth),
+        iou_sum=float(together.iou.sum()),
     )
 
 

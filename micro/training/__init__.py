@@ -2,14 +2,18 @@
 
 from micro.training.loop import Epoch, train_steps
 from micro.training.making import About, Making
+from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, TrainingPlan, plan, read_plan, write_plan
 from micro.training.sides import held_out_images, unseen_images
 
 __all__ = [
     "IMAGENET",
     "About",
+    "Curve",
     "Epoch",
     "Making",
+    "Outcome",
+    "Scored",
     "TrainingPlan",
     "held_out_images",
     "plan",

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import decide, drift, networks, tasks, trial
-from micro.card import Measured
 from micro.engine import Engine
-from micro.errors import BadSetting
-from micro.folder import AnnotatedFolder, reencoded
+from micro.errors import BadSetting, MicroError
+from micro.folder import Annotated, AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.score.folds import fold_numbers
 from micro.training.making import Making, card_of, keep_readme
+from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
 from micro.training.sides import fold_sides, sides
@@ -35,6 +35,8 @@ WARM_UP_SHARE = 0.05
 ROUGH_QUALITY = 75
 ROUGH = f"the same frames re-encoded as JPEG of quality {ROUGH_QUALITY}"
 HALO_IMAGES = 2
+# So many images that were answered worst are shown to whoever trained.
+WORST = 6
 LEAST_HALO_STRIDES = 4
 State = dict[str, Tensor]
 
@@ -60,22 +62,29 @@ class Epoch:
         return f"{self.part}: loss {self.loss:.4f}, {self.seconds:.0f} s"
 
 
+class _Fitted(NamedTuple):
+    """The averaged weights of one training, and the way there."""
+
+    weights: State
+    curve: Curve
+
+
 class _Tried(NamedTuple):
-    """What networks said of images that they never saw: figures for the card, a page, and what a line watches.
+    """What networks said of images that they never saw, and what a line watches.
 
     answers: to frames, as the networks gave them; None where regions or pixels are the answer.
     """
 
-    figures: tuple[Measured, ...]
-    page: str
+    curves: list[Curve]
+    scored: list[Scored]
     looks: list[drift.Statistics]
     answers: trial.Trial | None
 
 
 def train_steps(
     plan: TrainingPlan, folder: AnnotatedFolder, out: Path, making: Making, resume: bool = False
-) -> Generator[Epoch, None, bundles.Bundle]:
-    """Train as planned, yielding after every few steps, and return the bundle written to out.
+) -> Generator[Epoch, None, Outcome]:
+    """Train as planned, yielding after every few steps, and return what came of it; the bundle lies in out.
 
     A checkpoint lies in out/training after each yield; with `resume` training goes on from there, bit for bit as if it
     had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
@@ -85,28 +94,31 @@ def train_steps(
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
     task = tasks.find(plan.task).named(plan.network.outputs)
-    figures, page, looks, answers = yield from _folds(plan, folder, work, making)
+    curves, scored, looks, answers = yield from _folds(plan, folder, work, making)
     beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, (train, *beside))
-    state = yield from _fit(plan, samples, work / "final", "final", making.start)
+    state, curve = yield from _fit(plan, samples, work / "final", "final", making.start)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
     if test:
         engine = Engine(bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state)))
         score = trial.run(engine, test)
+        cases = trial.worst(engine, test, score, WORST)
         looks = [trial.statistics(engine, item.image) for item in test]
         if score.truth is not None:
             answers = score
             classes = [score.class_names[number] for number in score.truth]
             halves = fold_numbers(score.groups, classes, 2, plan.seed)
             score = _calibrated(score, _temperatures(score, halves))
-        figures, page = score.measured(plan.describe_held_out()), score.describe()
+        scored = [Scored(plan.describe_held_out(), score, cases, _of_the_start(making, engine, test))]
         if making.measure is not None:
-            elsewhere = trial.run(engine, making.measure.images)
-            on = f"{making.measure.root.resolve().name}, {len(making.measure.images)} images that nothing trained on"
-            figures, page = elsewhere.measured(on) + figures, f"{on}\n{elsewhere.describe()}\n\n{page}"
-    card = card_of(plan, folder, making, figures)
+            images = making.measure.images
+            on = f"{making.measure.root.resolve().name}, {len(images)} images that nothing trained on"
+            score = trial.run(engine, images)
+            cases = trial.worst(engine, images, score, WORST)
+            scored.insert(0, Scored(on, score, cases, _of_the_start(making, engine, images)))
+    card = card_of(plan, folder, making, tuple(row for each in scored for row in each.trial.measured(each.on)))
     if answers is not None:
         card = card.model_copy(update={"temperature": _temperature(answers)})
     made = bundles.save(out, card, _named(plan, state))
@@ -116,10 +128,10 @@ def train_steps(
     made.keep_reference(drift.reference(looks, f"{plan.folder}: {plan.describe_held_out()}"))
     sample = making.sample or (test or train)[0].image
     trial.keep_proof(out, sample, Engine(made).predict(sample))
-    keep_readme(out, made.card, page)
+    keep_readme(out, made.card, "\n\n".join(f"{each.on}\n{each.trial.describe()}" for each in scored))
     (out / PLAN).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(work)
-    return made
+    return Outcome(made, plan, (*curves, curve), tuple(scored))
 
 
 def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Making) -> Generator[Epoch, None, _Tried]:
@@ -129,31 +141,52 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
     """
     plain: list[trial.Trial] = []
     rough: list[trial.Trial] = []
-    looks: list[drift.Statistics] = []
+    begun: list[trial.Trial | str] = []
+    cases: list[trial.Case] = []
+    tried = _Tried([], [], [], None)
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
         samples = Sampler(
             plan, tasks.find(plan.task).named(plan.network.outputs), (train, *(each.images for each in making.beside))
         )
-        state = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
+        state, curve = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
+        tried.curves.append(curve)
         engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
         plain.append(trial.run(engine, test))
-        looks += [trial.statistics(engine, item.image) for item in test]
+        begun.append(_of_the_start(making, engine, test))
+        cases += trial.worst(engine, test, plain[-1], WORST)
+        tried.looks.extend(trial.statistics(engine, item.image) for item in test)
         if folder.annotation == "frames":
             again = [replace(item, image=reencoded(item.image, ROUGH_QUALITY)) for item in test]
             rough.append(trial.run(engine, again))
     if not plain:
-        return _Tried((), "", looks, None)
-    answers = trial.joined(plain)
-    scores = [(plan.describe_held_out(), answers)]
-    if rough:
-        apart = _temperatures(answers, [number for number, part in enumerate(plain) for _ in part.images])
-        scores = [(plan.describe_held_out(), _calibrated(answers, apart))]
-        scores.append((ROUGH, _calibrated(trial.joined(rough), apart)))
-    figures = tuple(figure for on, score in scores for figure in score.measured(on))
-    page = "\n".join(line for on, score in scores for line in (on, score.describe(), ""))
-    return _Tried(figures, page, looks, answers if rough else None)
+        return tried
+    answers = score = trial.joined(plain)
+    why_not = next((each for each in begun if isinstance(each, str)), None)
+    start = why_not or trial.joined([each for each in begun if isinstance(each, trial.Trial)])
+    cases = sorted(cases, key=lambda case: -case.badness)[:WORST]
+    if not rough:
+        return tried._replace(scored=[Scored(plan.describe_held_out(), score, tuple(cases), start)])
+    apart = _temperatures(answers, [number for number, part in enumerate(plain) for _ in part.images])
+    scored = [
+        Scored(plan.describe_held_out(), _calibrated(answers, apart), tuple(cases), start),
+        Scored(ROUGH, _calibrated(trial.joined(rough), apart)),
+    ]
+    return tried._replace(scored=scored, answers=answers)
+
+
+def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -> trial.Trial | str:
+    """Return what the bundle that training began from says of the same images, or why it cannot be asked."""
+    if making.start is None:
+        return "It began from no bundle."
+    begun = making.start.card
+    if (begun.task, begun.classes) != (engine.card.task, engine.card.classes):
+        return f"{begun.name} answers another question: {begun.task}, {', '.join(begun.classes)}."
+    try:
+        return trial.run(Engine(making.start), images)
+    except MicroError as fault:  # nothing that is only compared may cost the training
+        return str(fault)
 
 
 def _temperature(answers: trial.Trial) -> float:
@@ -176,7 +209,7 @@ def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> tria
 
 def _fit(
     plan: TrainingPlan, samples: Sampler, place: Path, part: str, start: bundles.Bundle | None
-) -> Generator[Epoch, None, State]:
+) -> Generator[Epoch, None, _Fitted]:
     """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
     torch.manual_seed(plan.seed)
     network = networks.build(plan.network)
@@ -185,7 +218,8 @@ def _fit(
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     place.mkdir(parents=True, exist_ok=True)
-    done = _restore(place / CHECKPOINT, network, average, optimiser)
+    losses: list[tuple[int, float]] = []
+    done = _restore(place / CHECKPOINT, network, average, optimiser, losses)
     loss_sum, since, began = 0.0, done, time.perf_counter()
     network.train()
     for step, batch in enumerate(samples.batches(done, plan.steps), start=done):
@@ -201,10 +235,11 @@ def _fit(
         loss_sum += float(loss.detach())
         done = step + 1
         if done % STEPS_AN_EPOCH == 0 or done == plan.steps:
-            _store(place / CHECKPOINT, done, network, average, optimiser)
-            yield Epoch(part, done, plan.steps, loss_sum / (done - since), time.perf_counter() - began)
+            losses.append((done, loss_sum / (done - since)))
+            _store(place / CHECKPOINT, network, average, optimiser, losses)
+            yield Epoch(part, done, plan.steps, losses[-1][1], time.perf_counter() - began)
             loss_sum, since, began = 0.0, done, time.perf_counter()
-    return average
+    return _Fitted(average, Curve(part, tuple(losses)))
 
 
 def _starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State:
@@ -246,14 +281,22 @@ def _follow(average: State, network: nn.Module, decay: float) -> None:
             average[name].copy_(value)
 
 
-def _store(path: Path, done: int, network: nn.Module, average: State, optimiser: torch.optim.Optimizer) -> None:
+def _store(
+    path: Path,
+    network: nn.Module,
+    average: State,
+    optimiser: torch.optim.Optimizer,
+    losses: Sequence[tuple[int, float]],
+) -> None:
     part = path.with_suffix(".part")
-    states = {"done": done, "network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
-    torch.save(states, part)
+    states = {"network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
+    torch.save({**states, "losses": losses}, part)
     part.replace(path)
 
 
-def _restore(path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer) -> int:
+def _restore(
+    path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer, losses: list[tuple[int, float]]
+) -> int:
     """Load a checkpoint if there is one and return the steps done; a checkpoint cannot run code (weights_only)."""
     if not path.exists():
         return 0
@@ -262,7 +305,8 @@ def _restore(path: Path, network: nn.Module, average: State, optimiser: torch.op
     optimiser.load_state_dict(states["optimiser"])
     for name, value in states["average"].items():
         average[name].copy_(value)
-    return int(states["done"])
+    losses += states["losses"]
+    return losses[-1][0]
 
 
 def _keep_plan(path: Path, plan: TrainingPlan, resume: bool) -> None:

@@ -52,7 +52,7 @@ def finished(steps: Any, name: str) -> Bundle:
         try:
             print(f"{name}: {next(steps).note}", flush=True)
         except StopIteration as stop:
-            made: Bundle = stop.value
+            made: Bundle = stop.value.bundle
             return made
 
 
