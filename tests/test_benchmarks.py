@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.benchmarks import defects
+from tests.benchmarks import defects, suggest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,3 +63,22 @@ def test_the_table_of_networks_trains_each_row_once(tmp_path, capsys, monkeypatc
     assert "lenet5, seed 0" not in again, "a row that is there is not made again"
     assert "lenet5, seed 1: final" in again
     assert "| lenet5 | 2 |" in again
+
+
+def test_the_simulation_of_suggestions_keeps_what_is_done_and_says_who_needed_fewer(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def row(source, seed):
+        asked.append((source, seed))
+        found = {f"random {count}": 0.4 + count / 100 for count in (5, 10, 20, 30)}
+        return found | {f"suggest {count}": 0.4 + seed / 10 + count / 100 for count in (5, 10, 20)}
+
+    monkeypatch.setattr(suggest, "row", row)
+    monkeypatch.setattr(suggest, "SOURCES", {"one": lambda data: "one"})
+    for seeds in ("1", "2", "3"):
+        suggest.main(["--json", str(tmp_path / "s.json"), "--sources", "one", "--seeds", seeds])
+    assert asked == [("one", 0), ("one", 1), ("one", 2)], "each once"
+    said = capsys.readouterr().out
+    assert "20 suggested images do not reach 30 random ones" in said
+    assert said.endswith("20 suggested images reach 30 random ones\n\n")
+    assert "    20  0.700 (0.600 to 0.800)  0.600 (0.600 to 0.600)" in said

@@ -13,6 +13,7 @@ from micro.cli import (  # noqa: F401  each registers its verbs
     report,
     scan,
     strip,
+    suggest,
     train,
 )
 from micro.cli.app import main, run

@@ -108,6 +108,18 @@ class Engine:
         """Return an image as the classifier takes it: (1, C, y, x) float32, scaled, on the device."""
         return self._frames([self._prepare(image)])
 
+    def chances(self, image: Micrograph) -> NDArray[np.uint8]:
+        """Return what the network says of an image before anything is decided, 255 for a probability of 1.
+
+        The segmenter's maps (K, Y, X) on the network's own grid, or the classes (K, 1, 1) where there is no segmenter.
+        """
+        job = self._prepare(image)
+        (maps,) = _drain(self.maps([job.pixels], [job.scaling]))
+        if maps is not None:
+            return maps
+        scores = self._class_scores([job])[0]
+        return np.array([round(255 * score) for score in scores.values()], np.uint8)[:, np.newaxis, np.newaxis]
+
     def stream(self, items: Iterable[Item]) -> Iterator[Result]:
         """Yield one result an item, in their order, while later items are read; memory is bounded.
 
