@@ -6,7 +6,7 @@ from micro import networks
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
 from micro.networks import allocator, reach
-from micro.networks.fast import accelerate
+from micro.networks.fast import accelerate, steady
 from micro.networks.reach import Reach, measure_reach
 
 
@@ -132,6 +132,23 @@ def test_an_accelerated_classifier_computes_the_same(name):
     frames = drawn_input(3, 3, 64).double()
     with torch.inference_mode():
         assert torch.allclose(accelerate(network)(frames), network(frames), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", networks.CLASSIFIERS)
+def test_a_steady_classifier_answers_to_the_last_bit_the_same_beside_any_frames_and_with_any_threads(name):
+    fast = accelerate(networks.build(classifier(name)))
+    network = steady(fast)
+    frames = drawn_input(17, 1, 64).contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        together = network(frames)
+        assert torch.allclose(together, fast(frames), rtol=1e-4, atol=1e-6)
+        try:
+            for count, parts in ((1, [1, 16]), (1, [2, 15]), (2, [1, 16])):
+                torch.set_num_threads(count)
+                assert torch.equal(torch.cat([network(part) for part in frames.split(parts)]), together)
+        finally:
+            torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("levels", [4, 5])

@@ -24,7 +24,7 @@ from micro.formats import MAX_PIXELS
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
-from micro.networks.fast import accelerate
+from micro.networks.fast import accelerate, steady
 from micro.recipe import Recipe
 from micro.regions import Columns, Glimpse, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
@@ -75,6 +75,10 @@ class Engine:
         weights = bundle.weights()
         self._segmenter = self._network("segmenter", bundle.card.segmenter, weights)
         self._classifier = self._network("classifier", bundle.card.classifier, weights)
+        # frames share batches as they come, and their scores must not tell
+        self._namer = self._classifier
+        if self._classifier is not None and self.device.type == "cpu":
+            self._namer = steady(self._classifier)
         if bundle.card.segmenter is not None:
             stride = networks.stride(bundle.card.segmenter)
             self._tiling = Tiling(
@@ -150,7 +154,7 @@ class Engine:
         if kind == "segmenter":
             self._segmenter = network
         else:
-            self._classifier = network
+            self._classifier = self._namer = network
 
     # --- one group of images ------------------------------------------------------------------------------------------
 
@@ -287,10 +291,10 @@ class Engine:
             return answers
 
     def _class_scores(self, jobs: Sequence[_Job]) -> list[dict[str, float]]:
-        if self._classifier is None or self.card.classifier is None:
+        if self._namer is None or self.card.classifier is None:
             return [{} for _ in jobs]
         with torch.inference_mode(), self._precision():
-            logits = self._classifier(self._frames(jobs)).float() / self._temperature
+            logits = self._namer(self._frames(jobs)).float() / self._temperature
             probabilities = logits.softmax(1).cpu().numpy()
         return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
 

@@ -23,6 +23,52 @@ def accelerate(network: nn.Module) -> nn.Module:
     return fast.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+def steady(network: nn.Module) -> nn.Module:
+    """Return a network with the same weights whose answer to a frame is the same, to the last bit, beside any others.
+
+    On a CPU torch chooses by the number of frames and of threads who multiplies, and each rounds in its own way. Here
+    oneDNN does all of it, whose sums depend on neither. Where torch has no oneDNN the network itself is returned.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return network
+    steadied = deepcopy(network, {id(weight): weight for weight in (*network.parameters(), *network.buffers())})
+    for name, part in list(steadied.named_modules()):
+        if isinstance(part, nn.Conv2d):
+            steadied.set_submodule(name, _Convolution(part))
+        elif isinstance(part, nn.Linear):
+            steadied.set_submodule(name, _Linear(part))
+    return steadied
+
+
+class _Convolution(nn.Module):
+    """A convolution by oneDNN, also where torch would take another."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, frames: Tensor) -> Tensor:
+        part = self.plain
+        padding = cast(tuple[int, int], part.padding)
+        return torch.mkldnn_convolution(
+            frames, part.weight, part.bias, padding, part.stride, part.dilation, part.groups
+        )
+
+
+class _Linear(nn.Module):
+    """A linear layer as a convolution of one pixel by oneDNN."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, values: Tensor) -> Tensor:
+        pixels = values.reshape(-1, values.shape[-1], 1, 1)
+        weight = self.plain.weight[:, :, None, None]
+        answer = torch.mkldnn_convolution(pixels, weight, self.plain.bias, (0, 0), (1, 1), (1, 1), 1)
+        return answer.reshape(*values.shape[:-1], weight.shape[0])
+
+
 def _fold(network: nn.Module) -> nn.Module:
     """Return the network with every batch norm folded that reads a convolution nobody else reads."""
     traced = fx.symbolic_trace(network)
