@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import cv2
@@ -421,3 +422,47 @@ def test_an_edited_plan_may_not_tear_a_group_apart(masks, tmp_path):
     path.write_text(yaml.safe_dump(derived.model_dump(mode="json") | {"split": "image", "held_out": ["0.png"]}))
     with pytest.raises(BadSetting, match=r"on both sides of the split: 0\.png, 1\.png"):
         training.read_plan(path, derived, one_group)
+
+
+def test_threads_that_make_batches_for_a_gpu_make_the_same_ones(masks, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    plan = short(training.plan(masks, "grains", 1))
+    sampler = Sampler(plan, tasks.find("grains"), [masks.images])
+    alone = [sampler.batch(number) for number in range(12)]
+    monkeypatch.setattr("micro.training.samples.Batch.on", lambda batch, device: batch)
+    together = list(sampler.batches(0, 12, torch.device("meta")))
+    assert len(together) == 12
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.target, other.target)
+
+
+def test_all_that_learns_lies_on_the_device_and_no_step_waits_for_its_loss(masks, tmp_path, monkeypatch):
+    """Tensors of the device "meta" have no numbers: mixing them with others fails, and so does reading one."""
+    plan = short(training.plan(masks, "grains", 1), steps=3)
+    paces = []
+    monkeypatch.setattr("micro.training.loop.pick_device", lambda name: torch.device({"cuda": "meta"}.get(name, name)))
+    monkeypatch.setattr("micro.training.loop._pace", lambda step, steps: paces.append(step) or 1.0)
+    monkeypatch.setattr("torch.autocast", lambda kind, dtype, enabled: contextlib.nullcontext())
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
+        next(training.train_steps(plan, masks, tmp_path / "a", replace(making(), device="cuda")))
+    assert paces == [0, 1, 2], "the loss is read after the last step of the epoch"
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_minute_is_spent(masks):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(BadSetting, match="No cuda device"):
+        training.plan(masks, "grains", 1, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_training_learns_what_it_learns_on_a_cpu(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1, device="cuda"), steps=60, batch=4, ema_decay=0.9)
+    assert plan.precision == "bf16"
+    losses = []
+    for device in ("cpu", "cuda"):
+        made = outcome(training.train_steps(plan, masks, tmp_path / device, replace(making(), device=device)))
+        losses.append(made.curves[0].points[-1][1])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import decide, drift, networks, tasks, trial
-from micro.engine import Engine
+from micro.engine import Engine, pick_device
 from micro.errors import BadSetting, MicroError
 from micro.folder import Annotated, AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
@@ -86,8 +86,8 @@ def train_steps(
 ) -> Generator[Epoch, None, Outcome]:
     """Train as planned, yielding after every few steps, and return what came of it; the bundle lies in out.
 
-    A checkpoint lies in out/training after each yield; with `resume` training goes on from there, bit for bit as if it
-    had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
+    A checkpoint lies in out/training after each yield; with `resume` training goes on from there, on a CPU bit for bit
+    as if it had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
     """
     work = out / "training"
     if (out / PLAN).exists():
@@ -98,11 +98,12 @@ def train_steps(
     beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
     samples = Sampler(plan, task, (train, *beside))
-    state, curve = yield from _fit(plan, samples, work / "final", "final", making.start)
+    state, curve = yield from _fit(plan, samples, work / "final", "final", making)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
     if test:
-        engine = Engine(bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state)))
+        saved = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
+        engine = Engine(saved, device=making.device)
         score = trial.run(engine, test)
         cases = trial.worst(engine, test, score, WORST)
         looks = [trial.statistics(engine, item.image) for item in test]
@@ -127,7 +128,7 @@ def train_steps(
     # what a network says of images that it learned from is surer than what it will say on a line
     made.keep_reference(drift.reference(looks, f"{plan.folder}: {plan.describe_held_out()}"))
     sample = making.sample or (test or train)[0].image
-    trial.keep_proof(out, sample, Engine(made).predict(sample))
+    trial.keep_proof(out, sample, Engine(made, device=making.device).predict(sample))
     keep_readme(out, made.card, "\n\n".join(f"{each.on}\n{each.trial.describe()}" for each in scored))
     (out / PLAN).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(work)
@@ -150,9 +151,10 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
         samples = Sampler(
             plan, tasks.find(plan.task).named(plan.network.outputs), (train, *(each.images for each in making.beside))
         )
-        state, curve = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making.start)
+        state, curve = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making)
         tried.curves.append(curve)
-        engine = Engine(bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state)))
+        saved = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))
+        engine = Engine(saved, device=making.device)
         plain.append(trial.run(engine, test))
         begun.append(_of_the_start(making, engine, test))
         cases += trial.worst(engine, test, plain[-1], WORST)
@@ -184,7 +186,7 @@ def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -
     if (begun.task, begun.classes) != (engine.card.task, engine.card.classes):
         return f"{begun.name} answers another question: {begun.task}, {', '.join(begun.classes)}."
     try:
-        return trial.run(Engine(making.start), images)
+        return trial.run(Engine(making.start, device=making.device), images)
     except MicroError as fault:  # nothing that is only compared may cost the training
         return str(fault)
 
@@ -208,38 +210,40 @@ def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> tria
 
 
 def _fit(
-    plan: TrainingPlan, samples: Sampler, place: Path, part: str, start: bundles.Bundle | None
+    plan: TrainingPlan, samples: Sampler, place: Path, part: str, making: Making
 ) -> Generator[Epoch, None, _Fitted]:
     """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
     torch.manual_seed(plan.seed)
     network = networks.build(plan.network)
-    _take_over(network, _starting_weights(plan, start))
-    network = network.to(memory_format=torch.channels_last)
+    _take_over(network, _starting_weights(plan, making.start))
+    device = pick_device(making.device)
+    network = network.to(device).to(memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     place.mkdir(parents=True, exist_ok=True)
     losses: list[tuple[int, float]] = []
     done = _restore(place / CHECKPOINT, network, average, optimiser, losses)
-    loss_sum, since, began = 0.0, done, time.perf_counter()
+    fresh: list[Tensor] = []  # a loss that is read at once would let a GPU wait
+    began = time.perf_counter()
     network.train()
-    for step, batch in enumerate(samples.batches(done, plan.steps), start=done):
+    for step, batch in enumerate(samples.batches(done, plan.steps, device), start=done):
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _pace(step, plan.steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
             answer = network(batch.pixels)
         loss = _loss(answer.float(), batch, plan.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         _follow(average, network, min(plan.ema_decay, (1 + step) / (10 + step)))
-        loss_sum += float(loss.detach())
+        fresh.append(loss.detach())
         done = step + 1
         if done % STEPS_AN_EPOCH == 0 or done == plan.steps:
-            losses.append((done, loss_sum / (done - since)))
+            losses.append((done, sum(map(float, fresh)) / len(fresh)))
             _store(place / CHECKPOINT, network, average, optimiser, losses)
             yield Epoch(part, done, plan.steps, losses[-1][1], time.perf_counter() - began)
-            loss_sum, since, began = 0.0, done, time.perf_counter()
-    return _Fitted(average, Curve(part, tuple(losses)))
+            fresh, began = [], time.perf_counter()
+    return _Fitted({name: value.cpu() for name, value in average.items()}, Curve(part, tuple(losses)))
 
 
 def _starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State:
@@ -300,7 +304,7 @@ def _restore(
     """Load a checkpoint if there is one and return the steps done; a checkpoint cannot run code (weights_only)."""
     if not path.exists():
         return 0
-    states = torch.load(path, weights_only=True)
+    states = torch.load(path, weights_only=True, map_location="cpu")
     network.load_state_dict(states["network"])
     optimiser.load_state_dict(states["optimiser"])
     for name, value in states["average"].items():

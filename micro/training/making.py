@@ -59,6 +59,7 @@ class Making:
     start: the bundle that the plan begins from, if it begins from one.
     measure: another annotated folder, that nothing trains on, to measure the result on as well.
     beside: further folders that train and measure nothing.
+    device: where networks learn and are measured: "auto", "cpu", "cuda", "cuda:1" or "mps".
     """
 
     name: str
@@ -68,6 +69,7 @@ class Making:
     start: Bundle | None = None
     measure: AnnotatedFolder | None = None
     beside: tuple[AnnotatedFolder, ...] = ()
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if len(self.about.beside) > len(self.beside):

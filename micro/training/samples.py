@@ -1,5 +1,8 @@
 """What a network sees in one step: crops and frames, augmented, each batch decided by its number alone."""
 
+import os
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from micro.training.plan import TrainingPlan
 ON_REGION = 0.5
 # At most so many annotated pixels of an image are remembered as places for such crops.
 PLACES = 4096
+CPU = torch.device("cpu")
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -37,6 +41,13 @@ class Batch:
     pixels: Tensor
     target: Tensor
     weight: Tensor
+
+    def on(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, on its way there while the device still works on the one before."""
+        if device.type == "cuda":
+            parts = (part.pin_memory() for part in (self.pixels, self.target, self.weight))
+            return Batch(*(part.to(device, non_blocking=True) for part in parts))
+        return Batch(self.pixels.to(device), self.target.to(device), self.weight.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +76,30 @@ class Sampler:
         shelf = Shelf()
         self._folders = [[_source(plan, task, item, shelf) for item in images] for images in folders]
         self._sources = [source for sources in self._folders for source in sources]
-        self._augmentation = Augmentation(task)
+        self._own = threading.local()
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Yield the batches first .. last - 1, the next two being made while the network works on one."""
-        with ThreadPoolExecutor(1, "micro-sample") as pool:
-            coming = [pool.submit(self.batch, number) for number in range(first, min(first + 2, last))]
+    @property
+    def _augmentation(self) -> Augmentation:
+        """The augmentation of this thread: each holds the generator that it was last given."""
+        if not hasattr(self._own, "augmentation"):
+            self._own.augmentation = Augmentation(self._task)
+        own: Augmentation = self._own.augmentation
+        return own
+
+    def batches(self, first: int, last: int, device: torch.device = CPU) -> Iterator[Batch]:
+        """Yield the batches first .. last - 1 on a device, the next ones being made while the network works on one.
+
+        Beside a CPU that learns one thread makes the next two; beside a GPU all cores make batches.
+        """
+        threads = 1 if device.type == "cpu" else os.cpu_count() or 1
+        ahead = 2 * threads
+        with ThreadPoolExecutor(threads, "micro-sample") as pool:
+            coming = deque(pool.submit(self.batch, number) for number in range(first, min(first + ahead, last)))
             for number in range(first, last):
-                ready = coming.pop(0).result()
-                if number + 2 < last:
-                    coming.append(pool.submit(self.batch, number + 2))
-                yield ready
+                ready = coming.popleft().result()
+                if number + ahead < last:
+                    coming.append(pool.submit(self.batch, number + ahead))
+                yield ready.on(device)
 
     def batch(self, number: int) -> Batch:
         """Return batch `number`."""
