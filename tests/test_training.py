@@ -1,5 +1,6 @@
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,8 +13,9 @@ from micro.engine import Engine
 from micro.errors import BadFolder, BadSetting
 from micro.micrograph import Micrograph
 from micro.score.folds import fold_numbers
+from micro.training.loop import _loss
 from micro.training.plan import PLACE_GAP_PX, TrainingPlan
-from micro.training.samples import Sampler
+from micro.training.samples import Batch, Sampler
 from micro.training.sides import sides
 
 
@@ -405,6 +407,8 @@ def test_a_plan_goes_to_yaml_and_back_and_may_be_edited_between(masks, tmp_path)
         ({"split": "image", "held_out": ["z.png"]}, r"not in the folder: z\.png"),
         ({"split": "image", "held_out": []}, "0 of 4 images held out"),
         ({"split": "folds", "folds": 9}, "9 folds: at least 2"),
+        ({"class_weights": [1, 2]}, "grains finds regions and no classes"),
+        ({"dice": 1.5}, "dice: Input should be less"),
     ],
 )
 def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, changes, problem):
@@ -466,3 +470,56 @@ def test_on_a_gpu_training_learns_what_it_learns_on_a_cpu(masks, tmp_path):
         made = outcome(training.train_steps(plan, masks, tmp_path / device, replace(making(), device=device)))
         losses.append(made.curves[0].points[-1][1])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_pixel_of_a_weighted_class_counts_so_much_more_in_all_maps():
+    target = torch.zeros(1, 3, 4, 4)
+    target[:, 0], target[:, 0, 0], target[:, 2, 0] = 1, 0, 1
+    batch = Batch(torch.zeros(1, 1, 4, 4), target, torch.ones(1, 1, 4, 4))
+    plan = SimpleNamespace(class_weights=(), dice=0.0, label_smoothing=0.0)
+    weighted = SimpleNamespace(**{**vars(plan), "class_weights": (0.5, 1.0, 3.0)})
+    wrong_in_rare, wrong_in_common = (target * 8 - 4 for _ in range(2))
+    wrong_in_rare[0, :, 0, 0] *= -1
+    wrong_in_common[0, :, 3, 0] *= -1
+    same = [float(_loss(answer, batch, plan)) for answer in (wrong_in_rare, wrong_in_common)]
+    rare, common = (float(_loss(answer, batch, weighted)) for answer in (wrong_in_rare, wrong_in_common))
+    assert same[0] == pytest.approx(same[1])
+    base = float(_loss(target * 8 - 4, batch, plan))
+    assert (rare - base) / (common - base) == pytest.approx(6, rel=1e-3), "3.0 beside 0.5"
+    frames = Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 2]), torch.ones(2))
+    logits = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]])
+    assert _loss(logits, frames, weighted) > _loss(logits, frames, plan)
+
+
+def test_soft_dice_counts_a_small_class_like_a_large_one_and_nothing_where_nothing_is_known():
+    target = torch.zeros(1, 2, 16, 16)
+    target[:, 0], target[:, 0, :2, :2], target[:, 1, :2, :2] = 1, 0, 1
+    weight = torch.ones(1, 1, 16, 16)
+    plan = SimpleNamespace(class_weights=(), dice=1.0, label_smoothing=0.0)
+    batch = Batch(torch.zeros(1, 1, 16, 16), target, weight)
+    assert float(_loss(target * 40 - 20, batch, plan)) == pytest.approx(0, abs=1e-4)
+    without_small = torch.stack([torch.ones(1, 16, 16), torch.zeros(1, 16, 16)], dim=1) * 40 - 20
+    missed = float(_loss(without_small, batch, plan))
+    assert missed == pytest.approx(0.5 * (1 - 1 / 5) + 0.5 * (1 - 505 / 509), rel=1e-3)
+    weight[:, :, :2, :2] = 0
+    assert float(_loss(without_small, batch, plan)) == pytest.approx(0, abs=1e-4)
+
+
+def test_balanced_classes_weigh_one_over_the_root_of_their_share_and_crops_lie_on_each(masks, frames):
+    names = ("matrix", "common", "rare")
+    labels = np.zeros((96, 128), np.int32)
+    labels[:, :64], labels[:4, 120:123] = 1, 2
+    classes = replace(masks, images=tuple(replace(item, labels=labels) for item in masks.images), classes=names)
+    plan = training.plan(classes, "phases", 1, balance=True)
+    shares = np.bincount(labels.ravel()) / labels.size
+    assert np.array(plan.class_weights) / plan.class_weights[0] == pytest.approx(np.sqrt(shares[0] / shares), rel=1e-3)
+    assert float(np.array(plan.class_weights) @ shares) == pytest.approx(1, rel=1e-3)
+    assert f"rare {plan.class_weights[2]:g}" in plan.describe()
+    task = tasks.find("phases").named(names)
+    plain, even = (Sampler(short(each), task, [classes.images]) for each in (training.plan(classes, "phases", 1), plan))
+    on_rare = [np.mean([labels[tuple(place)] == 2 for place in each._sources[0].places]) for each in (plain, even)]
+    assert on_rare[0] < 0.01
+    assert on_rare[1] == pytest.approx(0.5)
+    assert training.plan(frames, "defects", 1, balance=True).class_weights == pytest.approx((1.05, 0.96), abs=0.02)
+    with pytest.raises(BadSetting, match="name no classes"):
+        training.plan(masks, "grains", 1, balance=True)

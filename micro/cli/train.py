@@ -25,6 +25,7 @@ def train(
     start: Annotated[str | None, Parameter(name="--from")] = None,
     folds: int = 0,
     group_by: str | None = None,
+    balance: bool = False,
     seed: int = 0,
     about: Path | None = None,
     sample: Path | None = None,
@@ -59,6 +60,8 @@ def train(
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     group_by
         Regular expression whose bracketed group, found in an image's name, is its specimen or field: '^([^_]+)_'.
+    balance
+        Count rare classes more in the loss, and lay crops over them as often as over others; the plan says how much.
     seed
         Same seed, same folder, same weights.
     about
@@ -106,6 +109,7 @@ def train(
         start=first,
         beside=further,
         device=device,
+        balance=balance,
     )
     if plan is not None:
         planned = training.read_plan(plan, planned, annotated.images)

@@ -51,6 +51,10 @@ class TrainingPlan(BaseModel):
     folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
     beside: names of further folders that train and measure nothing; each gives as many crops as the folder itself.
     precision: of the products in forward and backward passes; weights, sums and the loss are float32 always.
+    class_weights: how much a frame or pixel of each class counts in the loss, in the order of the network's outputs;
+        crops then lie as often on one class as on another. Empty: every frame and pixel alike.
+    dice: share of the soft Dice loss of maps, in which a small class counts as much as a large one; the rest is
+        cross-entropy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +77,8 @@ class TrainingPlan(BaseModel):
     folds: int = Field(default=0, ge=0, le=20)
     beside: tuple[str, ...] = ()
     precision: Precision = "fp32"
+    class_weights: tuple[float, ...] = ()
+    dice: float = Field(default=0, ge=0, le=1)
 
     def describe(self) -> str:
         """Return the plan as it is printed before training starts."""
@@ -89,9 +95,16 @@ class TrainingPlan(BaseModel):
                 + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else ""),
                 f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
                 f"products   in {self.precision}",
+                f"loss       {self._describe_loss()}",
                 f"held out   {self.describe_held_out()}",
             )
         )
+
+    def _describe_loss(self) -> str:
+        mixed = f"{1 - self.dice:g} cross-entropy and {self.dice:g} soft Dice" if self.dice else "cross-entropy"
+        weighed = zip(self.network.outputs, self.class_weights, strict=False)
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in weighed)
+        return mixed + (f"; weights {weights}" if weights else "")
 
     def describe_held_out(self) -> str:
         """Return what measures the training, in words."""
@@ -114,6 +127,7 @@ def plan(
     start: Bundle | Literal["imagenet"] | None = None,
     beside: Sequence[AnnotatedFolder] = (),
     device: str = "cpu",
+    balance: bool = False,
 ) -> TrainingPlan:
     """Derive a plan that takes about `minutes` on two cores, and less on a GPU.
 
@@ -123,6 +137,7 @@ def plan(
     start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
         take its weights.
     beside: folders whose images train as well, such as drawn scenes; none of them measures.
+    balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
     device: on which it is to be trained; CUDA multiplies in bfloat16, and so does a CPU that is fast at it.
 
     Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
@@ -188,6 +203,7 @@ def plan(
         folds=folds,
         beside=tuple(each.root.resolve().name for each in beside),
         precision=precision,
+        class_weights=_class_weights(folder) if balance else (),
     )
 
 
@@ -217,6 +233,10 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
+    if edited.class_weights and (problem := _wrong_weights(edited)):
+        raise BadSetting(f"{path}: class_weights: {problem}")
+    if edited.dice and edited.network.kind != "unet":
+        raise BadSetting(f"{path}: dice is a loss of maps, and a classifier has none.")
     held_out = set(edited.held_out)
     if strange := sorted(held_out - {item.image.name for item in images}):
         raise BadSetting(f"{path}: held out, but not in the folder: {', '.join(strange)}.")
@@ -235,6 +255,33 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if edited.split == "folds" and not 2 <= edited.folds <= groups:
         raise BadSetting(f"{path}: {edited.folds} folds: at least 2, and no more than the {groups} groups of images.")
     return edited
+
+
+def _wrong_weights(plan: TrainingPlan) -> str | None:
+    """Say what is wrong with the weights of classes, if anything is."""
+    if tasks.find(plan.task).annotation == "instances":
+        return f"{plan.task} finds regions and no classes. Leave them empty."
+    if len(plan.class_weights) != len(plan.network.outputs):
+        return f"one for each of {', '.join(plan.network.outputs)}, and there are {len(plan.class_weights)}."
+    if not all(0 < weight < float("inf") for weight in plan.class_weights):
+        return "each is above 0."
+    return None
+
+
+def _class_weights(folder: AnnotatedFolder) -> tuple[float, ...]:
+    """Return one over the root of each class's share of frames or pixels, scaled so that their mean over those is 1."""
+    if folder.annotation == "instances":
+        raise BadSetting(f"{folder.root}: its masks number regions and name no classes that could be balanced.")
+    counts = np.zeros(len(folder.classes))
+    for item in folder.images:
+        if item.labels is None:
+            counts[folder.classes.index(item.class_name or "")] += 1
+        else:
+            counts += np.bincount(item.labels[item.labels >= 0], minlength=len(counts))
+    if missing := [name for name, count in zip(folder.classes, counts, strict=True) if not count]:
+        raise BadSetting(f"{folder.root}: nothing is annotated as {', '.join(missing)}, so nothing can be balanced.")
+    weights = 1 / np.sqrt(counts)
+    return tuple(float(f"{weight:.4g}") for weight in weights * counts.sum() / (weights * counts).sum())
 
 
 def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:

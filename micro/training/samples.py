@@ -170,11 +170,22 @@ def _source(plan: TrainingPlan, task: Task, item: Annotated, shelf: Shelf) -> _S
     labels = np.zeros(stored.shape[:2], np.int32) if item.labels is None else item.labels
     if item.twins is not None:
         labels = shelf.keep(np.where(item.twins & (labels > 0), labels + TWIN, labels))
-    flat = np.flatnonzero(labels > 0)
-    # a copy, or all the places of all images would stay in memory
-    places = np.stack(np.unravel_index(flat[:: max(1, len(flat) // PLACES)], labels.shape), axis=1)
+    places = _places(labels, len(plan.class_weights))
     kept = stored if np.shares_memory(stored, item.image.pixels) else shelf.keep(stored)
     return _Source(kept, labels, class_number, task.scaling(kept), places)
+
+
+def _places(labels: NDArray[np.int32], classes: int) -> NDArray[np.int64]:
+    """Return rows and columns (N, 2) of some annotated pixels: as many of each class but the first, or of any."""
+    if classes:
+        of_class = [np.flatnonzero(labels == number) for number in range(1, classes)]
+        even = [each[np.linspace(0, len(each) - 1, PLACES // classes).astype(int)] for each in of_class if len(each)]
+        some = np.concatenate([*even, np.zeros(0, np.int64)])
+    else:
+        flat = np.flatnonzero(labels > 0)
+        # a copy, or all the places of all images would stay in memory
+        some = flat[:: max(1, len(flat) // PLACES)]
+    return np.stack(np.unravel_index(some, labels.shape), axis=1)
 
 
 def _as_bytes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
