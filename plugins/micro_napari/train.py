@@ -19,8 +19,10 @@ from micro_napari.chosen import Chosen
 from micro_napari.commands import INTERRUPTED, Ended, Heard, run_steps
 from micro_napari.docks import open_dock
 from micro_napari.errand import Errand, Refusal
+from micro_napari.layers import placed_like
 from micro_napari.parts import DockPart, labelled, say, side_by_side, words
 from micro_napari.plots import Curve
+from micro_napari.reader import to_layer
 
 PRESETS = {"quick: 5 minutes": 5.0, "normal: 25 minutes": 25.0, "thorough: 90 minutes": 90.0}
 NOTHING = "random weights"
@@ -243,14 +245,13 @@ class TrainWidget(DockPart):
             say(self._viewer, self.said, str(result), fine=False)
             return
         image, answers = result
-        pixels = image.pixels if image.channels == 3 else image.pixels[..., 0]
-        self._viewer.add_image(pixels, name="held apart", rgb=image.channels == 3)
+        pixels, arguments, _ = to_layer(image)
+        held = self._viewer.add_image(pixels, **{**arguments, "name": "held apart"})
         parts = []
         for name, answer in zip((AFTER,) if len(answers) == 1 else (BEFORE, AFTER), answers, strict=True):
             if answer.regions is not None:
-                self._viewer.add_labels(
-                    answer.regions.labels, name=f"{name}: {answer.maker.model}", visible=name == AFTER
-                )
+                title = f"{name}: {answer.maker.model}"
+                self._viewer.add_labels(answer.regions.labels, name=title, visible=name == AFTER, **placed_like(held))
                 parts.append(f"{name} {len(answer.regions)} regions")
             else:
                 parts.append(f"{name} {answer.class_name}")

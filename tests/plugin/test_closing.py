@@ -1,83 +1,55 @@
-import ctypes
-import ctypes.util
+import contextlib
+import csv
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import screen  # noqa: F401  first: skips without napari
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QLabel, QPushButton
+from cross import close
 
+from micro import formats
 from micro.scenes import grains as scenes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tells the X server that a window is to be closed")
 
 
-class Message(ctypes.Structure):
-    """XClientMessageEvent, padded to the size of XEvent."""
-
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("serial", ctypes.c_ulong),
-        ("send_event", ctypes.c_int),
-        ("display", ctypes.c_void_p),
-        ("window", ctypes.c_ulong),
-        ("message_type", ctypes.c_ulong),
-        ("format", ctypes.c_int),
-        ("data", ctypes.c_long * 5),
-        ("rest", ctypes.c_long * 16),
-    )
-
-
-CLIENT_MESSAGE = 33
-
-
-def press_the_cross(window_id):
-    """Do what a window manager does when the cross of a window is pressed."""
-    x11 = ctypes.CDLL(ctypes.util.find_library("X11") or "libX11.so.6")
-    x11.XOpenDisplay.restype = ctypes.c_void_p
-    x11.XInternAtom.restype = ctypes.c_ulong
-    x11.XInternAtom.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
-    x11.XSendEvent.argtypes = (ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
-    x11.XCloseDisplay.argtypes = (ctypes.c_void_p,)
-    display = x11.XOpenDisplay(None)
-    message = Message(type=CLIENT_MESSAGE, window=window_id, format=32)
-    message.message_type = x11.XInternAtom(display, b"WM_PROTOCOLS", 0)
-    message.data[0] = x11.XInternAtom(display, b"WM_DELETE_WINDOW", 0)
-    x11.XSendEvent(display, window_id, 0, 0, ctypes.byref(message))
-    x11.XCloseDisplay(display)
-
-
-@pytest.fixture
-def asked(until):
-    """Press the cross of the window that a widget lies in, answer napari's question, and return its words."""
-
-    def closing(widget, answer):
-        said = []
-
-        def reply():
-            dialog = QApplication.activeModalWidget()
-            if dialog is None:
-                QTimer.singleShot(50, reply)
-                return
-            said.append("\n".join(label.text() for label in dialog.findChildren(QLabel)))
-            next(button for button in dialog.findChildren(QPushButton) if button.text() == answer).click()
-
-        QTimer.singleShot(50, reply)
-        press_the_cross(int(widget.window().winId()))
-        until(lambda: said)
-        return said[0]
-
-    return closing
-
-
-def test_closing_napari_while_it_segments_asks_and_cancel_lets_the_work_go_on(viewer, dock, until, asked):
+def test_closing_napari_while_it_segments_asks_and_cancel_lets_the_work_go_on(viewer, dock, until):
     image = viewer.add_image(np.tile(scenes.draw(1, 256, 256).image.pixels[..., 0], (4, 4)), name="large")
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
     segment.run.click()
-    assert "segmenting large" in asked(segment, "Cancel")
+    said = close(segment, "Cancel")
+    until(lambda: said)
+    assert "segmenting large" in said[0]
     assert segment.is_running
     assert image in viewer.layers
     segment.run.click()
     assert not segment.is_running
+
+
+@pytest.mark.slow
+def test_closing_napari_stops_what_it_works_on_and_keeps_what_is_done(home, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(200):
+        formats.write_image(folder / f"{number:03d}.tif", scenes.draw(number % 5, 192, 192).image)
+    napari = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("closed.py"), folder], stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    begun = set()
+    while napari.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            begun |= set(psutil.Process(napari.pid).children(recursive=True))
+        time.sleep(0.05)
+    assert napari.returncode == 0
+    assert "segmenting the folder images" in napari.stdout.read()
+    _, left = psutil.wait_procs(begun, timeout=10)
+    assert begun
+    assert not left
+    with (tmp_path / "images-results" / "images.csv").open(encoding="utf-8", newline="") as file:
+        states = [row["state"] for row in csv.DictReader(file)]
+    assert 1 <= states.count("done") < 200

@@ -3,44 +3,12 @@ import time
 import numpy as np
 import pytest
 import screen  # noqa: F401  first: skips without napari
+from fields import numbered, shown, squares
 
 from micro import formats
-from micro.card import Card
-from micro.micrograph import Micrograph
-from micro.recipe import Recipe
-from micro.regions import Maker, Prediction, Regions
-from micro.tasks import grains as grain_task
 from micro_napari import follow, keeping
 from micro_napari.docks import open_table
-from micro_napari.finding import Finding, of
-from micro_napari.segment import show_regions
-
-
-def shown(viewer, labels, pixel_size_um=0.5):
-    """Put labels on an image in the window, as if a bundle had found them."""
-    image = Micrograph(np.zeros(labels.shape, np.uint8), "field", pixel_size_um, "OME-XML")
-    regions = Regions(labels, ("grain",) * int(labels.max()), np.full(int(labels.max()), 0.9, np.float32))
-    table = grain_task.measure(regions, image)
-    maker = Maker("grains-iron", "1.0.0", "1" * 64)
-    prediction = Prediction("field", *labels.shape, maker, pixel_size_um, "OME-XML", regions, table)
-    layer = viewer.add_image(image.pixels[..., 0], name="field", scale=(pixel_size_um,) * 2, units=("um", "um"))
-    return show_regions(viewer, layer, Finding(_card(), Recipe(model="grains-iron"), image, prediction))
-
-
-def _card() -> Card:
-    from micro import bundle
-
-    return bundle.load("grains-iron").card
-
-
-def squares(edge, step):
-    """Square grains of step px that fill an image of edge px."""
-    place = np.arange(edge) // step
-    return (place[:, np.newaxis] * (edge // step + 1) + place + 1).astype(np.int32)
-
-
-def numbered(labels):
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32) + 1
+from micro_napari.finding import of
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def middles(scene, layers):
 
 @pytest.fixture
 def chip():
-    return chips.draw(3, 384, 512, material="graphene", oxide_nm=90.0)
+    return chips.draw(4, 384, 512, material="graphene", oxide_nm=90.0)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import shlex
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import micro
 from micro import cli, formats
 from micro.engine import Engine
 from micro.recipe import Recipe
-from micro_napari import keeping
+from micro_napari import follow, keeping
 from micro_napari.finding import of
 
 
@@ -106,6 +105,22 @@ def test_the_result_goes_to_its_image_though_the_user_moved_on(viewer, dock, unt
     assert labels.data.shape == grains.data.shape
     assert tuple(labels.scale) == (2.0, 2.0)
     assert viewer.layers.selection.active == other
+
+
+def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, segmented, grains, until):
+    segmented(grains, "grains-iron")
+    labels = viewer.layers["grains grains-iron"]
+    labels.data_setitem(np.nonzero(labels.data == 4), 5)
+    until(lambda: follow.of(labels).saved)
+    corrected = labels.data.copy()
+    viewer.layers.remove(labels)
+    segment = segmented(grains, "grains-iron")
+    labels = viewer.layers["grains grains-iron"]
+    assert (labels.data == 4).any()
+    assert segment.restore.isVisible()
+    segment.restore.click()
+    assert np.array_equal(labels.data, corrected)
+    until(lambda: labels.features["edited"].sum() == 2)
 
 
 def test_run_says_why_it_cannot(viewer, dock, home):
@@ -240,17 +255,18 @@ def test_the_window_stays_awake_while_tiles_appear(viewer, dock, until, beats, m
 
 
 @pytest.mark.slow
-def test_cancelling_a_large_image_leaves_nothing_and_the_next_run_works(viewer, dock, until, segmented, monkeypatch):
+def test_cancelling_a_large_image_leaves_nothing_and_the_next_run_works(viewer, dock, until, segmented, stopwatch):
     viewer.add_image(np.tile(micro.read(_sample("grains")).pixels[..., 0], (16, 16)), name="huge")
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
     segment.run.click()
     until(lambda: segment.progress.value() >= 1)
-    began = time.perf_counter()
+    watch = stopwatch()
     segment.run.click()
     assert not segment.is_running
     assert segment.run.text() == "Run"
-    assert time.perf_counter() - began < 2
+    print(f"cancelled 8192 x 8192 px in {watch.ms():.0f} ms")
+    assert watch.ms() < 2000
     assert [layer.name for layer in viewer.layers] == ["huge"]
     (grains,) = viewer.open_sample("micro", "grains")
     segmented(grains, "grains-iron")

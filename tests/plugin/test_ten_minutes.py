@@ -126,6 +126,7 @@ class Reader:
         assert "my-model" in bundle.installed(), train.said.text()
         train.compare.click()
         self.until(lambda: "On an image" in train.said.text())
+        assert tuple(self.viewer.layers["after: my-model"].scale) == (0.5, 0.5)
         train.use.click()
         assert self.widget("Segment").cards.chosen()[0] == "my-model"
 
@@ -215,7 +216,7 @@ def test_every_dock_is_pictured_with_a_photograph(viewer, dock, segmented, until
 
 def test_the_profile_dock_is_pictured(viewer, dock, picture):
     viewer.window.resize(1280, 800)
-    chip = chips.draw(3, 384, 512, material="graphene", oxide_nm=90.0)
+    chip = chips.draw(4, 384, 512, material="graphene", oxide_nm=90.0)
     viewer.add_image(chip.image.pixels, name="chip", rgb=True)
     profile = dock("Profile")
     for number in np.unique(chip.labels)[1:]:

@@ -121,15 +121,16 @@ def test_a_training_is_watched_stopped_resumed_compared_used_and_saved(
 
 
 @pytest.mark.slow
-def test_a_stopped_training_goes_on_from_its_checkpoint(dock, until, quick, lessons, monkeypatch):
+def test_a_stopped_training_goes_on_from_its_checkpoint(dock, until, quick, lessons, home, monkeypatch):
+    make_bundle(home / ".local/share/micro/bundles/begun")
     train = dock("Train")
     train.preset.addItem("now")
     train.folder.setText(str(lessons))
     train.task.setCurrentText("grains")
-    train.start_from.setCurrentText(train_dock.NOTHING)
+    train.start_from.setCurrentText("begun")
     train.preset.setCurrentText("now")
     train.name.setText("resumed")
-    monkeypatch.setitem(train_dock.PRESETS, "now", 0.8)
+    monkeypatch.setitem(train_dock.PRESETS, "now", 0.4)
     planned(train, until)
     train.go.click()
     until(lambda: train.curve.points)
