@@ -20,11 +20,13 @@ from micro.bundle import Bundle
 from micro.card import NetworkSpec
 from micro.engine import Engine
 from micro.errors import BadSetting, BrokenBundle
+from micro.formats.bioimageio import Tried, write_model
 from micro.micrograph import Micrograph
 from micro.regions import Prediction, Progress
 
-Form = Literal["onnx", "torchscript"]
-SUFFIX: dict[Form, str] = {"onnx": ".onnx", "torchscript": ".pt"}
+Form = Literal["onnx", "torchscript", "bioimageio"]
+# A model of the zoo is the TorchScript network in a zip with its description.
+SUFFIX: dict[Form, str] = {"onnx": ".onnx", "torchscript": ".pt", "bioimageio": ".pt"}
 PARITY = "parity.json"
 OPSET = 18
 LEAST_PX, MOST_PX = 64, 384
@@ -71,15 +73,20 @@ class _Probabilities(nn.Module):
 
 
 class _Stand(nn.Module):
-    """An exported network in the engine's place; it remembers how far it was from the engine's own."""
+    """An exported network in the engine's place; it remembers how far it was from the engine's own.
+
+    tried: what it was given last, and its answer; None before the first.
+    """
 
     def __init__(self, own: _Probabilities, run: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self._own, self._run = own, run
         self.worst = 0.0
+        self.tried: Tried | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
         found = self._run(pixels)
+        self.tried = Tried(pixels.numpy(), found.numpy())
         self.worst = max(self.worst, float((found - self._own(pixels)).abs().max()))
         temperature = self._own.temperature
         # the engine takes logits
@@ -91,20 +98,22 @@ def export_steps(
 ) -> Generator[Progress, None, Parity]:
     """Write the networks of a bundle to out and compare them with the engine on images, yielding after each image.
 
-    The result lies in out/parity.json as well. Raises BrokenBundle when the export decides otherwise; its files then
+    The result lies in out/parity.json as well. A model for the BioImage Model Zoo carries the last of these images,
+    scaled, and the answer to it. Raises BrokenBundle when the export decides otherwise; its files then
     stay for a look.
     """
     if not images:
         raise BadSetting("There is no image to compare an export on.")
     engine, other = Engine(bundle, device="cpu"), Engine(bundle, device="cpu")
     out.mkdir(parents=True, exist_ok=True)
-    stands = []
+    stands, written = [], []
     for kind, spec in (("segmenter", bundle.card.segmenter), ("classifier", bundle.card.classifier)):
         if spec is not None:
             path = out / f"{kind}{SUFFIX[form]}"
             own = _Probabilities(engine.network(kind), bundle.card.temperature if kind == "classifier" else None).eval()
             run = (_onnx if form == "onnx" else _torchscript)(own, spec, path)
             stands.append(_Stand(own, run))
+            written.append((spec, path))
             other.take_network(kind, stands[-1])
             yield Progress(0, len(images), f"{path.name} written")
     strange = []
@@ -122,6 +131,11 @@ def export_steps(
     (out / PARITY).write_text(text + "\n", encoding="utf-8")
     if not parity.holds:
         raise BrokenBundle(f"{out}: the export does not decide as {bundle.card.name} does. {parity}")
+    if form == "bioimageio":
+        for stand, (spec, path) in zip(stands, written, strict=True):
+            assert stand.tried is not None
+            write_model(path.with_suffix(".zip"), bundle.card, spec, path, stand.tried)
+            path.unlink()
     return parity
 
 

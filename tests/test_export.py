@@ -4,12 +4,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import yaml
 from small_bundles import SMALL_CLASSIFIER, make_bundle
 from torch import nn
 
 from micro import bundle, export, installing, trial
 from micro.engine import Engine
 from micro.errors import BrokenBundle
+from micro.formats.bioimageio import Tried, write_model
 from micro.micrograph import Micrograph
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -138,3 +140,35 @@ def test_a_bundle_that_does_not_prove_itself_is_not_installed(proved, tmp_path, 
         installing.add(str(source))
     assert not (tmp_path / "installed").exists() or not list((tmp_path / "installed").iterdir())
     assert not list(tmp_path.rglob("escaped.txt"))
+
+
+@pytest.mark.parametrize("kind", ["segmenter", "classifier"])
+def test_a_model_for_the_zoo_is_valid_answers_its_own_test_and_needs_no_network(tmp_path, kind, monkeypatch):
+    pytest.importorskip("bioimageio.spec")
+    made = make_bundle(tmp_path / "small", limits=("It has learned nothing.",))
+    if kind == "classifier":
+        made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects", temperature=1.7)
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asked the network"))
+    finish(export.export_steps(made, "bioimageio", tmp_path / "out", export.views(picture(), 2)))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted((f"{kind}.zip", export.PARITY))
+    with zipfile.ZipFile(tmp_path / "out" / f"{kind}.zip") as model:
+        model.extractall(tmp_path / "model")
+    network = torch.jit.load(str(tmp_path / "model" / f"{kind}.pt"))
+    pixels, expected = (np.load(tmp_path / "model" / f"{name}.npy") for name in ("pixels", "probabilities"))
+    assert np.allclose(network(torch.from_numpy(pixels)).numpy(), expected, atol=1e-5)
+    assert made.card.summary in (tmp_path / "model" / "README.md").read_text()
+    (path,) = (tmp_path / "model").glob("*.yaml")
+    described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (axes,) = (each["axes"] for each in described["inputs"])
+    assert axes[2]["size"] == ({"min": 8, "step": 8} if kind == "segmenter" else 64)
+
+
+def test_a_model_whose_test_does_not_fit_is_refused(tmp_path):
+    pytest.importorskip("bioimageio.spec")
+    made = make_bundle(tmp_path / "small")
+    path = tmp_path / "segmenter.pt"
+    path.write_bytes(b"no matter what")
+    pixels = np.zeros((1, 1, 16, 16), np.float32)
+    tried = Tried(pixels, np.zeros((1, 5, 16, 16), np.float32))
+    with pytest.raises(BrokenBundle, match=r"bioimageio\.spec finds no valid model"):
+        write_model(tmp_path / "m.zip", made.card, made.card.segmenter, path, tried)

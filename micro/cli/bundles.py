@@ -134,7 +134,7 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
 def models_export(
     name: str,
     *sources: str,
-    to: Literal["onnx", "torchscript"],
+    to: Literal["onnx", "torchscript", "bioimageio"],
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
     views: int = 100,
     progress: Shown = "auto",
@@ -150,7 +150,8 @@ def models_export(
     sources
         Images to compare on, as for `micro predict`; parts of the bundle's own sample if none is given.
     to
-        onnx (`pip install "micro[export]"`) or torchscript.
+        onnx (`pip install "micro[export]"`), torchscript, or bioimageio for a zip that the BioImage Model Zoo and its
+        tools read (`pip install "micro[bioimageio]"`).
     out_dir
         Folder for the networks and parity.json.
     views
