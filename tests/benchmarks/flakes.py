@@ -1,7 +1,7 @@
 """How well thin flakes are found and their layers named: `python -m tests.benchmarks.flakes WHAT [WHAT...]`.
 
     found       MaskTerial's photographs: F1, false regions an image, fragments of a true flake
-    staircase   MaskTerial's instances: layers named against the staircase of their contrasts
+    staircase   MaskTerial's instances: layers named against the staircase of their contrasts; nobody says the oxide
     polygons    graphene_100x: layers of the polygons; bmw_msu_hbn (UA): thin or thicker
     drawn       drawn chips of six materials on three oxides under cameras that nothing trained on: found, then named
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope
@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -33,12 +34,12 @@ from micro.scenes import chips
 from micro.score import classes, interval
 from micro.score import regions as score
 from micro.tasks import flakes
-from micro.thin_film import MATERIALS, THICK, Asked, Seen, name
+from micro.thin_film import MATERIALS, THICK, Asked, Point, Profile, Seen, name
 
 MASKTERIAL = {"GrapheneH": "graphene", "WSe2": "wse2"}
-MASKTERIAL_OXIDE_NM = 90.0
 # One layer in the red channel, by the README of the images: -0.13 on the purple ones, -0.10 on the grey ones.
 STEPS = {True: -0.13, False: -0.10}
+LAST_STEP = 3.5  # contrast is no longer proportional to layers above it
 # Published contrasts of 1, 2 and 3 layers of WSe2 on such a chip (2DMatGMM), red, green and blue.
 WSE2 = np.array([(-0.410, -0.488, -0.619), (-0.677, -0.778, -0.835), (-0.843, -0.907, -0.838)])
 THIN_HBN_NM = 50 * 0.333
@@ -82,32 +83,66 @@ def found(asked: argparse.Namespace) -> None:
 
 
 def staircase(asked: argparse.Namespace) -> None:
-    low, thick, published = [], [], []
-    for path, material, truth, rows in maskterial(asked.data):
-        table, names = named(formats.read(path), truth, material=material, oxide_nm=MASKTERIAL_OXIDE_NM)
-        del table
-        for row in rows:
-            layers = number(names[int(row["instance_id"]) - 1])
-            contrast = np.array([float(row[f"contrast_{channel}"]) for channel in "RGB"])
-            if material == "wse2":
-                away = np.abs(WSE2 - contrast).max(1)
-                wanted = int(away.argmin()) + 1 if away.min() < 0.1 else None
-                published.append((layers, wanted))
-                print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {wanted} published  {contrast}")
-                continue
-            step = STEPS[int(row["bg_B"]) - int(row["bg_R"]) > 10]
-            steps = contrast[0] / step
-            (low if steps < 3.5 else thick).append((layers, round(steps)))
-            print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {steps:.2f} steps  {contrast}")
-    for what, pairs in (
-        ("graphene, up to 3 steps", low),
-        ("graphene, more steps, where the contrast of a layer shrinks", thick),
-        ("WSe2 near the published contrasts of 1 to 3 layers", [pair for pair in published if pair[1]]),
-        ("all", low + thick + [pair for pair in published if pair[1]]),
-    ):
-        agree = sum(one == other for one, other in pairs)
-        near = sum(one is not None and abs(one - other) <= 1 for one, other in pairs)
-        print(f"{what}: {agree} of {len(pairs)} agree {interval.proportion(agree, len(pairs))}, {near} within one")
+    photographs = list(maskterial(asked.data))
+    for what, known in (("material given", False), ("profile of five flakes of the other photographs", True)):
+        low, thick, published = [], [], []
+        for path, material, truth, rows in photographs:
+            settings: dict[str, object] = {"material": material}
+            if known:
+                others = [row for other, *_, theirs in photographs if other != path for row in theirs]
+                points = known_flakes([row for row in others if setting(row) == setting(rows[0])])
+                if not points:
+                    continue
+                with tempfile.TemporaryDirectory() as folder:
+                    settings["profile"] = str(Path(folder) / "profile.yaml")
+                    Profile(material=material, points=points).save(Path(folder) / "profile.yaml")
+                    _, names = named(formats.read(path), truth, **settings)
+            else:
+                _, names = named(formats.read(path), truth, **settings)
+            for row in rows:
+                layers, contrast = number(names[int(row["instance_id"]) - 1]), seen(row)
+                if material == "wse2":
+                    away = np.abs(WSE2 - contrast).max(1)
+                    wanted = int(away.argmin()) + 1 if away.min() < 0.1 else None
+                    published.append((layers, wanted))
+                    print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {wanted} published  {contrast}")
+                    continue
+                (low if steps(row) < LAST_STEP else thick).append((layers, round(steps(row))))
+                print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {steps(row):.2f} steps  {contrast}")
+        print(f"-- {what}")
+        for kind, pairs in (
+            ("graphene, up to 3 steps", low),
+            ("graphene, more steps, where the contrast of a layer shrinks", thick),
+            ("WSe2 near the published contrasts of 1 to 3 layers", [pair for pair in published if pair[1]]),
+        ):
+            agree = sum(one == other for one, other in pairs)
+            near = sum(one is not None and abs(one - other) <= 1 for one, other in pairs)
+            share = interval.proportion(agree, len(pairs)) if pairs else ""
+            print(f"{kind}: {agree} of {len(pairs)} agree {share}, {near} within one")
+
+
+def setting(row: dict[str, str]) -> tuple[str, bool]:
+    """Return material and whether the substrate is purple: one microscope setting each."""
+    return row["folder"], int(row["bg_B"]) - int(row["bg_R"]) > 10
+
+
+def seen(row: dict[str, str]) -> np.ndarray:
+    return np.array([float(row[f"contrast_{channel}"]) for channel in "RGB"])
+
+
+def steps(row: dict[str, str]) -> float:
+    return float(seen(row)[0] / STEPS[setting(row)[1]])
+
+
+def known_flakes(rows: Sequence[dict[str, str]]) -> tuple[Point, ...]:
+    """Return up to five flakes of one to three layers, evenly out of those that there are."""
+    thin = [row for row in rows if row["folder"] == "GrapheneH" and steps(row) < LAST_STEP]
+    few = [thin[index] for index in np.unique(np.linspace(0, len(thin) - 1, 5).round().astype(int))] if thin else []
+    return tuple(
+        Point(image=row["image"], layers=round(steps(row)), contrast_r=red, contrast_g=green, contrast_b=blue)
+        for row in few
+        for red, green, blue in [seen(row).tolist()]
+    )
 
 
 def polygons(asked: argparse.Namespace) -> None:
@@ -188,8 +223,8 @@ def heights(asked: argparse.Namespace) -> None:
     points = [row for row in rows if float(row["afm_thickness_nm"]) > 0]
     contrast = np.array([colour(row) / light[row["flake"]] - 1 for row in points])
     true_nm = np.array([float(row["afm_thickness_nm"]) for row in points])
-    seen = Seen(contrast, np.ones(contrast.shape, bool), np.zeros((0, 3)), np.full(3, 0.01))
-    names = name(seen, Asked("hbn", 300.0))
+    contrasts = Seen(contrast, np.ones(contrast.shape, bool), np.zeros((0, 3)), np.full(3, 0.01))
+    names = name(contrasts, Asked("hbn", 300.0))
     for row, true, nm, low, high, label in zip(
         points, true_nm, names.thickness_nm, names.low_nm, names.high_nm, names.class_names, strict=True
     ):
@@ -234,7 +269,7 @@ def wrong(asked: argparse.Namespace) -> None:
 
 def speed(asked: argparse.Namespace) -> None:
     path = next(path for path, *_ in maskterial(asked.data))
-    engine = engine_with(asked.model, {"material": "graphene", "oxide_nm": MASKTERIAL_OXIDE_NM})
+    engine = engine_with(asked.model, {"material": "graphene"})
     image = formats.read(path)
     engine.predict(image)
     rounds = []
@@ -252,7 +287,8 @@ def maskterial(data: Path) -> Iterator[tuple[Path, str, np.ndarray, list[dict[st
         rows = list(csv.DictReader((root / "instance_contrast.csv").read_text(encoding="utf-8").splitlines()))
         for path in sorted((root / "images").iterdir()):
             labels = formats.read_labels(root / "instance_masks" / f"{path.stem}.png")
-            yield path, material, labels, [row for row in rows if row["image"] == path.name]
+            theirs = [row | {"folder": folder} for row in rows if row["image"] == path.name]
+            yield path, material, labels, theirs
 
 
 def coco(file: Path, images: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, np.ndarray, list[str]]]:

@@ -26,6 +26,7 @@ ETCHES = {
     "channeling": etching.channeling,
 }
 SHARES = (0.45, 0.2, 0.15, 0.2)
+USUAL_NOISE, DIM_NOISE = 0.03, 0.12  # of white, at most; a third of the cameras have little light
 
 
 def draw(
@@ -76,8 +77,11 @@ def _metal(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain
         light = light * np.float32(rng.uniform(0.85, 1.05) / brightest)
     if rng.random() < 0.3:
         light = faults.out_of_focus(rng, light, size_px)
-    seen = faults.scanning_detector if kind == "channeling" else faults.camera
-    return _scene(name, seen(rng, light), grains, crystals % 2 == 1)
+    if kind == "channeling":
+        seen = faults.scanning_detector(rng, light)
+    else:
+        seen = faults.camera(rng, light, DIM_NOISE if rng.random() < 0.3 else USUAL_NOISE)
+    return _scene(name, seen, grains, crystals % 2 == 1)
 
 
 def _marks(rng: np.random.Generator, shape_px: tuple[int, int]) -> Plane:

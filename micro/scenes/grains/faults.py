@@ -74,11 +74,14 @@ def out_of_focus(rng: np.random.Generator, light: Plane, grain_px: float) -> Pla
     return np.asarray(light + share * (cv2.GaussianBlur(light, (0, 0), most_px) - light), np.float32)
 
 
-def camera(rng: np.random.Generator, light: Plane) -> NDArray[np.uint8]:
-    """Return the light (Y, X) or (Y, X, C) in grey values: blurred by the lens, noisy, and at times overexposed."""
+def camera(rng: np.random.Generator, light: Plane, most_noise: float = 0.03) -> NDArray[np.uint8]:
+    """Return the light (Y, X) or (Y, X, C) in grey values: blurred by the lens, noisy, and at times overexposed.
+
+    most_noise: largest standard deviation of the noise, as a share of white, before it is smeared a little.
+    """
     seen = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.4, 1.4))
     grain = rng.normal(0, 1, light.shape).astype(np.float32)
-    noise = rng.uniform(0.002, 0.03) * cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.3, 0.8)) * 1.5
+    noise = rng.uniform(0.002, most_noise) * cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.3, 0.8)) * 1.5
     return np.round(255 * (rng.uniform(0.8, 1.15) * seen + noise)).clip(0, 255).astype(np.uint8)
 
 
