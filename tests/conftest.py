@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: threads of one worker would wait for those of another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # a busy machine is no fault of the code, and a default run is short
 settings.register_profile("micro", deadline=None, max_examples=50)
 settings.load_profile("micro")
