@@ -117,11 +117,13 @@ class Ledger:
 
     store: that folder, which the caller holds, or the address of the database.
     out: where this worker leaves its label files.
+    is_shared: whether other workers may be after the same images; a folder has one holder, who hands them out.
     Raises RunRefused when the ledger is of another recipe, bundle or version, or no ledger at all.
     """
 
     def __init__(self, store: Path | str, identity: Identity, out: Path) -> None:
         self.database = schema.connect(store, writes=True)
+        self.is_shared = not isinstance(store, Path)
         self._identity = identity
         self.name = schema.address(store).render_as_string(hide_password=True)
         self._ended = threading.Event()

@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 MOST_FAILURES = 20
 DEPTH_S = 1.0
-# A transaction costs as much as some images: those that end within this time share one.
-GROUP_S = 0.05
-GROUP = 64
-# Images that are claimed ahead: what the engine does in this time, so that workers share a ledger fairly.
+# A transaction costs as much as some images: those that end within this time share one. On an idle line none waits.
+GROUP_S = 0.2
+GROUP = 256
+# Images that are claimed ahead: the most, or what the engine does in this time where workers share a ledger fairly.
 AHEAD_S = 2.0
 LEAST_AHEAD, MOST_AHEAD = 8, 512
 
@@ -182,7 +182,9 @@ class Station:
 
     def _claim(self) -> Generator[Progress, None, None]:
         """Fill up what is to be judged, and yield for each image whose result is known already."""
-        ahead = min(max(round(self._rate * AHEAD_S), LEAST_AHEAD), MOST_AHEAD)
+        ahead = MOST_AHEAD
+        if self._ledger.is_shared:
+            ahead = min(max(round(self._rate * AHEAD_S), LEAST_AHEAD), MOST_AHEAD)
         while len(self._todo) <= ahead // 2 and not self._stop.is_set():
             arrivals = self._arrivals.take(ahead)
             if not arrivals:
