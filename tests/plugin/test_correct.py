@@ -122,6 +122,21 @@ def test_a_class_that_is_changed_in_the_table_stays(field, correct, drag, until)
     assert flagged(field) == [3, 9]
 
 
+def test_an_edit_that_comes_while_another_is_measured_does_not_mix_with_it(field, until, monkeypatch):
+    finding, seen = of(field), []
+    measure = finding.measure
+
+    def meanwhile(labels):
+        field.data[0, 0] = 10  # as the brush does, in the array itself
+        seen.append(int(labels.max()))
+        return measure(labels)
+
+    monkeypatch.setattr(finding, "measure", meanwhile)
+    field.data_setitem((np.array([15]), np.array([32])), 1)
+    until(lambda: flagged(field) == [1, 2])
+    assert seen == [9]
+
+
 def test_what_cannot_be_done_is_said_and_changes_nothing(field, correct, drag):
     correct.tools["Split"].click()
     drag(field, (15, 5), (15, 20))

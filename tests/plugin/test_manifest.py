@@ -36,4 +36,5 @@ def test_segment_begins_with_the_device_and_the_tile_size_of_the_preferences(vie
     assert segment.device.currentText() == "cpu"
     viewer.add_image(np.zeros((600, 600), np.uint8), name="plane")
     segment.cards.choose("grains-iron")
-    assert "9 tiles" in segment.live.text()
+    # a tile of 256 px keeps 128 px between its halos: five along each edge
+    assert "25 tiles" in segment.live.text()
