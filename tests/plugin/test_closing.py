@@ -46,7 +46,8 @@ def test_closing_napari_stops_what_it_works_on_and_keeps_what_is_done(home, tmp_
             begun |= set(psutil.Process(napari.pid).children(recursive=True))
         time.sleep(0.05)
     assert napari.returncode == 0
-    assert "segmenting the folder images" in napari.stdout.read()
+    with napari.stdout as said:
+        assert "segmenting the folder images" in said.read()
     _, left = psutil.wait_procs(begun, timeout=10)
     assert begun
     assert not left
