@@ -129,6 +129,8 @@ def _features(engine: Engine, image: Micrograph) -> tuple[NDArray[np.uint8], Fea
     """Return the answer to an image, and the mean over it of what the network computes before it answers."""
     with _overheard(engine) as heard:
         answer = engine.chances(image)
+        if engine.card.segmenter is None:  # the engine names frames by a copy of this network
+            engine.network("classifier")(engine.frame(image))
     areas_px = np.array([area_px for area_px, _ in heard], np.float64)
     return answer, np.average([features for _, features in heard], axis=0, weights=areas_px)
 

@@ -63,7 +63,8 @@ def _tiled_beside_whole():
     for name in SHIPPED:
         if bundle.load(WEIGHTS / name).card.segmenter is not None:
             for edges in ((300, 420), (1100, 1700), (3000, 2100)):
-                yield pytest.param(name, edges, id=f"{name}-{edges[0]}x{edges[1]}")
+                marks = [pytest.mark.slow] if edges[0] > 2000 else []
+                yield pytest.param(name, edges, id=f"{name}-{edges[0]}x{edges[1]}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "edges"), list(_tiled_beside_whole()))
