@@ -94,9 +94,9 @@ def _screen() -> Finding:
         return Finding(
             "napari", True, "not installed; the command line needs none", 'For the plugin: pip install "micro[napari]"'
         )
-    qt = next((name for name in ("PySide6", "PyQt6") if importlib.util.find_spec(name)), None)
+    qt = next((name for name in ("PyQt6", "PySide6") if importlib.util.find_spec(name)), None)
     if qt is None:
-        return Finding("napari", False, f"napari {version('napari')} without Qt", "pip install PySide6, or PyQt6")
+        return Finding("napari", False, f"napari {version('napari')} without Qt", "pip install PyQt6, or PySide6")
     here = f"napari {version('napari')}, {qt}"
     display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if display:

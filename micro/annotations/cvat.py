@@ -76,7 +76,7 @@ def zipped(data: bytes, source: str) -> Document:
         if len(tables) != 1 or tables[0].file_size > MOST_BYTES:
             raise BadDocument(f"{len(tables)} files annotations.xml in it, or one that is too large")
         found = document(archive.read(tables[0]), f"{source}/{tables[0].filename}")
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as fault:
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError) as fault:
         raise BadDocument(f"not a zip that can be unpacked ({fault})") from fault
     images: dict[str, Callable[[], Micrograph]] = {
         bare_name(info.filename): partial(_image, archive, info, source)
@@ -91,7 +91,7 @@ def _image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> Micr
         raise UnreadableImage(f"{source}/{info.filename}: unpacks to {info.file_size:,} bytes, more than is read.")
     try:
         return formats.decode(archive.read(info), bare_name(info.filename))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as fault:
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError) as fault:
         raise UnreadableImage(f"{source}/{info.filename}: cannot be unpacked ({fault}). Export it again.") from fault
 
 

@@ -21,7 +21,7 @@ def gui(*images: Path) -> int:
     from micro.errors import MicroError
 
     if find_spec("napari") is None:
-        raise MicroError('napari is not installed. pip install "micro[napari]" and a Qt binding: PySide6, or PyQt6.')
+        raise MicroError('napari is not installed. pip install "micro[napari]" and a Qt binding: PyQt6, or PySide6.')
     for image in images:
         if not image.is_file():
             raise MicroError(f"{image}: there is no such file. An image is a TIFF, PNG, JPEG, BMP or WebP.")
