@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import screen  # noqa: F401  first: skips without napari
-from small_bundles import SMALL_UNET, make_bundle
 
 import micro
 from micro import cli, formats
@@ -14,7 +13,12 @@ from micro.engine import Engine
 from micro.scenes import flakes, grains, phases, strips
 from micro_napari.finding import of
 
-SHIPPED = {"grains": "grains-iron", "flakes": "flakes-graphene", "defects": "sheet-steel"}
+SHIPPED = {
+    "grains": "grains-iron",
+    "flakes": "flakes-graphene",
+    "defects": "sheet-steel",
+    "phases": "phases-superalloy",
+}
 COUNT = 10
 
 
@@ -31,6 +35,7 @@ def photographed(data, task):
         "grains": ("grains/pure-iron-serial/images", "*.tif"),
         "defects": ("defects/xsdd/images", "*/*.jpg"),
         "flakes": ("flakes/maskterial/GrapheneH/images", "*"),
+        "phases": ("grains/nasa-superalloy/train/images", "*"),
     }[task]
     paths = sorted((data / folder).glob(pattern))
     for number in range(COUNT):
@@ -96,12 +101,9 @@ def same_tables(prediction, features, rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", [*SHIPPED, "phases"])
-def test_dock_command_and_library_say_the_same_of_drawn_images(compare, home, task):
-    if task == "phases":  # no bundle of this task is shipped
-        spec = SMALL_UNET.model_copy(update={"outputs": phases.PHASES})
-        make_bundle(home / ".local/share/micro/bundles/small-phases", spec, "phases")
-    found = compare(SHIPPED.get(task, "small-phases"), [drawn(task, seed) for seed in range(COUNT)])
+@pytest.mark.parametrize("task", SHIPPED)
+def test_dock_command_and_library_say_the_same_of_drawn_images(compare, task):
+    found = compare(SHIPPED[task], [drawn(task, seed) for seed in range(COUNT)])
     assert found or task == "defects"
 
 
