@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_safetensors
 
 from micro.card import Card
 from micro.drift import Reference
-from micro.errors import BrokenBundle, UnknownBundle
+from micro.errors import BadSetting, BrokenBundle, UnknownBundle
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -118,6 +118,55 @@ def load(model: str | Path) -> Bundle:
     if card.segmenter is None and card.classifier is None:
         raise BrokenBundle(f"{folder / CARD}: the card names neither a segmenter nor a classifier.")
     return Bundle(folder, card)
+
+
+def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classes: Sequence[str] = ()) -> Bundle:
+    """Write a bundle that names a frame by one bundle's classifier, and searches it by another's segmenter.
+
+    A frame whose class may ship is not searched. ok_classes: those; the first class of the segmenter if none is named.
+    Raises BadSetting where the two do not fit together.
+    """
+    first, second = gate.card, search.card
+    for card, kind in ((first, "classifier"), (second, "segmenter")):
+        if getattr(card, kind) is None:
+            raise BadSetting(f"{card.name} has no {kind}.")
+    for what in ("task", "channels", "pixel_size_um"):
+        if getattr(first, what) != getattr(second, what):
+            raise BadSetting(
+                f"{first.name} and {second.name} differ in {what}: {getattr(first, what)} and {getattr(second, what)}."
+            )
+    assert first.classifier is not None
+    assert second.segmenter is not None
+    may_ship = tuple(ok_classes) or second.segmenter.outputs[:1]
+    if strange := [name for name in may_ship if name not in first.classifier.outputs]:
+        raise BadSetting(
+            f"{first.name} names no frame {', '.join(strange)}, so it would let none pass. Its classes: "
+            f"{', '.join(first.classifier.outputs)}."
+        )
+    card = second.model_copy(
+        update={
+            "name": folder.resolve().name,
+            "version": "1.0.0",
+            "summary": f"{second.summary} Only in frames that are not {' or '.join(may_ship)}: {first.summary}",
+            "classifier": first.classifier,
+            "temperature": first.temperature,
+            "settings": {**first.settings, **second.settings, "ok_classes": ",".join(may_ship)},
+            "licence": "; ".join(dict.fromkeys((first.licence, second.licence))),
+            "data": first.data + second.data,
+            "scores": tuple(
+                row.model_copy(update={"on": f"{part.name}: {row.on}"})
+                for part in (first, second)
+                for row in part.scores
+            ),
+            "limits": first.limits + second.limits,
+            "command": command,
+        }
+    )
+    parts = {kind: made.weights() for kind, made in (("classifier", gate), ("segmenter", search))}
+    weights = {
+        name: value for kind, each in parts.items() for name, value in each.items() if name.startswith(f"{kind}.")
+    }
+    return save(folder, card, weights)
 
 
 def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -> Bundle:

@@ -171,7 +171,7 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
         return _class_trial(engine, items)
     if engine.task.decode is None:
         raise BadFolder(f"{engine.card.name} names whole frames, and these images are annotated with masks.")
-    if engine.task.annotation == "classes":
+    if engine.task.of_classes is not None:
         return _pixel_trial(engine, items)
     rows = []
     for item in items:
@@ -205,7 +205,7 @@ def worst(engine: Engine, items: Sequence[Annotated], score: Trial, count: int) 
         found: NDArray[np.integer] | None = None
         if item.labels is not None and answer.regions is not None:
             truth, found = _counted(engine, item), answer.regions.labels
-            if engine.task.annotation == "classes":
+            if engine.task.of_classes is not None:
                 found = _class_numbers(engine, answer.regions)
         cases.append(Case(item.image, float(badness[number]), truth, found, item.class_name, answer.class_scores))
     return tuple(cases)
@@ -349,7 +349,7 @@ def _pixel_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:
 def _counted(engine: Engine, item: Annotated) -> NDArray[np.integer]:
     """Return the labels of an image (Y, X) as they count: without instances that the bundle would not report."""
     assert item.labels is not None
-    if engine.task.annotation == "classes":
+    if engine.task.of_classes is not None:
         return item.labels
     return regions.without_specks(item.labels, int(getattr(engine.settings, "min_area_px", 1)))
 

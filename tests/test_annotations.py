@@ -47,7 +47,7 @@ def with_classes(root, table=CLASSES):
 
 def listed(root, wanted="instances"):
     with pytest.raises(BadFolder) as fault:
-        folder.read(root, wanted)
+        folder.read(root, [wanted])
     assert "problems found" in str(fault.value)
     return str(fault.value)
 
@@ -60,7 +60,7 @@ def test_one_annotation_in_every_form_is_one_training_set(tmp_path):
     task = tasks.find("grains")
     batches, plan = {}, None
     for number, (form, write) in enumerate(forms.items()):
-        read = folder.read(written(tmp_path / str(number), write), "instances")
+        read = folder.read(written(tmp_path / str(number), write), ["instances"])
         assert [item.image.name for item in read.images] == [NAME], form
         np.testing.assert_array_equal(read.images[0].labels, instances(), form)
         if plan is None:
@@ -81,7 +81,7 @@ def test_one_class_map_in_every_form_is_one_training_set(tmp_path):
 
 def test_without_a_table_the_names_in_a_file_are_classes_where_a_task_wants_these(tmp_path):
     for number, (form, write) in enumerate(TOOLS.items()):
-        read = folder.read(written(tmp_path / str(number), write), "classes")
+        read = folder.read(written(tmp_path / str(number), write), ["classes"])
         assert read.classes == ("background", "carbide", "pore"), form
         np.testing.assert_array_equal(read.images[0].labels, class_map(), form)
 
@@ -172,7 +172,7 @@ def test_json_with_anything_in_any_place_gives_a_list_and_no_traceback(tmp_path,
         holder[key] = [None, "x", -3, 1e300, [], {}, [[None]], True][random.integers(8)]
         path.write_text(json.dumps(spoiled))
         with suppress(BadFolder):
-            assert folder.read(root, "instances").images[0].labels.shape == (HEIGHT, WIDTH)
+            assert folder.read(root, ["instances"]).images[0].labels.shape == (HEIGHT, WIDTH)
 
 
 def test_coordinates_that_are_no_numbers_are_listed_with_their_region(tmp_path):
@@ -227,7 +227,7 @@ def test_a_category_of_four_billion_is_a_class_like_any_other(tmp_path):
     written(tmp_path, TOOLS["COCO polygons, categories from 0"])
     path = tmp_path / "annotations" / "instances.json"
     path.write_text(re.sub(r'("id"|"category_id"): 1\b', r"\1: 4000000000", path.read_text()))
-    np.testing.assert_array_equal(folder.read(tmp_path, "classes").images[0].labels, class_map())
+    np.testing.assert_array_equal(folder.read(tmp_path, ["classes"]).images[0].labels, class_map())
 
 
 def blobs(seed):
@@ -388,7 +388,7 @@ def test_a_tool_can_name_whole_images(tmp_path):
         for n in range(4)
     )
     (tmp_path / "annotations.xml").write_text(f"<annotations>{rows}</annotations>")
-    read = folder.read(tmp_path, "frames")
+    read = folder.read(tmp_path, ["frames"])
     assert [item.class_name for item in read.images] == ["clean", "crack"] * 2
     assert read.classes == ("clean", "crack")
 

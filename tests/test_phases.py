@@ -96,11 +96,11 @@ def test_a_blank_field_is_scaled_by_one():
 
 
 def test_a_task_is_named_by_classes_only_where_its_folder_has_them():
-    assert TASK.annotation == "classes"
+    assert TASK.annotations == ("classes",)
     assert TASK.outputs == CLASSES
     grains = tasks.find("grains")
     assert grains.named(CLASSES) is grains
-    assert (grains.annotation, tasks.find("defects").annotation) == ("instances", "frames")
+    assert (grains.annotations, tasks.find("defects").annotations) == (("instances",), ("classes", "frames"))
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_plan_follows_from_folder_and_minutes_alone(masks):
 
 
 def test_a_folder_of_the_other_kind_is_refused(masks, frames):
-    with pytest.raises(BadFolder, match="learns from one folder a class"):
+    with pytest.raises(BadFolder, match="or from one folder a class"):
         training.plan(masks, "defects", 1)
     with pytest.raises(BadFolder, match="learns from masks"):
         training.plan(frames, "grains", 1)

@@ -1,6 +1,7 @@
 """The verbs of the command line, one module a group; each loads what it needs only when it is called."""
 
 from micro.cli import (  # noqa: F401  each registers its verbs
+    anomaly,
     bundles,
     calibrate,
     correct,

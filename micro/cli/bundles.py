@@ -191,6 +191,46 @@ def models_add(source: str) -> int:
     return DONE
 
 
+@models.command(name="gate")
+def models_gate(
+    classifier: str,
+    segmenter: str,
+    *,
+    out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
+    ok_classes: str = "",
+    device: str = "auto",
+) -> int:
+    """Make one bundle of two: the first names each frame, and only where that may not ship the second searches it.
+
+    Parameters
+    ----------
+    classifier
+        Bundle that names whole frames, by name or folder.
+    segmenter
+        Bundle of the same task that finds regions.
+    out_dir
+        Folder for the new bundle; its name is the bundle's.
+    ok_classes
+        Classes of frames that pass unsearched, separated by commas; the segmenter's first class if not given.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    import shlex
+    import sys
+
+    from micro import bundle, trial
+    from micro.engine import Engine
+
+    second = bundle.load(segmenter)
+    names = tuple(name.strip() for name in ok_classes.split(",") if name.strip())
+    command = shlex.join(["micro", *sys.argv[1:]])
+    made = bundle.gated(out_dir, bundle.load(classifier), second, command=command, ok_classes=names)
+    sample = trial.sample_of(second)
+    trial.keep_proof(out_dir, sample, Engine(made, device=device).predict(sample))
+    out.print(f"{made.card.name}: {trial.prove(made, device)}; in {out_dir}")
+    return DONE
+
+
 @app.command
 def doctor() -> int:
     """Say which versions and devices are here, test them for a second, and name the remedy of what is missing."""

@@ -91,7 +91,7 @@ def train(
     from micro import bundle, formats, tasks
     from micro import folder as folders
 
-    wanted = tasks.find(task).annotation
+    wanted = tasks.find(task).annotations
     annotated = folders.read(folder, wanted, group_by)
     further = tuple(folders.read(each, wanted) for each in beside)
     out.print("\n".join(each.describe() for each in (annotated, *further)))
@@ -179,7 +179,7 @@ def score(
 
     names = (model,) if against is None else (model, against)
     card = bundle.load(model).card
-    annotated = folders.read(folder, tasks.find(card.task).annotation)
+    annotated = folders.read(folder, tasks.find(card.task).annotations)
     out.print(annotated.describe())
     if annotated.annotation == "classes" and annotated.classes != card.classes:
         raise MicroError(

@@ -3,7 +3,7 @@
 from micro.decide.calibration import fit_temperature, temperatures_held_apart, tempered
 from micro.decide.study import Study, study
 from micro.decide.thresholds import Thresholds, Wishes
-from micro.decide.verdict import NG, OK, REVIEW, verdict
+from micro.decide.verdict import NG, OK, REVIEW, together, verdict
 
 __all__ = [
     "NG",
@@ -16,5 +16,6 @@ __all__ = [
     "study",
     "temperatures_held_apart",
     "tempered",
+    "together",
     "verdict",
 ]

@@ -5,6 +5,16 @@ NG = "NG"
 REVIEW = "REVIEW"
 
 
+def together(named: str | None, found: str | None) -> str | None:
+    """Return one verdict from that on the class of a frame and that on what was found in it; None: not asked.
+
+    A frame that is not OK by its class and in which nothing is found is for a person to look at.
+    """
+    if named is None or found is None:
+        return named or found
+    return REVIEW if found == OK else found
+
+
 def verdict(
     class_name: str, score: float, *, ok_classes: tuple[str, ...] = (), review_below: float | None = None
 ) -> str:

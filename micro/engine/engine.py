@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from micro import bundle as bundles
 from micro import networks, tasks
 from micro.card import NetworkSpec
+from micro.decide import OK, together
 from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
 from micro.formats import MAX_PIXELS
@@ -35,6 +36,7 @@ Answer = TypeVar("Answer")
 Window = tuple[NDArray[np.float32], NDArray[np.float32]]
 # A halo of 64 px costs 1.16 network pixels a pixel at 1536 px and 1.27 at 1024 px; a network takes as long for each.
 TILE_PX = 1536
+UNSEARCHED = "its class lets it pass, so nothing was searched for in it"
 # Frames that are judged together in a stream. On two cores 32 are judged 5 to 10 % sooner each than 16, 64 no sooner,
 # by three kinds of classifier; images that are segmented on a GPU need its memory.
 FRAMES, GROUP = 32, 16
@@ -162,10 +164,10 @@ class Engine:
         """Return one prediction a job; the tiles and frames of all jobs share batches."""
         began = time.perf_counter()
         scores = self._class_scores(jobs)
-        maps = yield from self.maps([job.pixels for job in jobs], [job.scaling for job in jobs])
-        predictions = [
-            self._predict_one(job, *answer) for job, answer in zip(jobs, zip(scores, maps, strict=True), strict=True)
-        ]
+        searched = [index for index, each in enumerate(scores) if not self._releases(each)]
+        answers = yield from self.maps([jobs[i].pixels for i in searched], [jobs[i].scaling for i in searched])
+        maps = dict(zip(searched, answers, strict=True))
+        predictions = [self._predict_one(job, scores[index], maps.get(index)) for index, job in enumerate(jobs)]
         seconds = (time.perf_counter() - began) / len(jobs)
         return [replace(prediction, seconds=seconds) for prediction in predictions]
 
@@ -173,25 +175,39 @@ class Engine:
         predictions = _drain(self._judge([self._prepare(image) for image in images]))
         return [*predictions]
 
+    def _releases(self, scores: dict[str, float]) -> bool:
+        """Whether the class of a frame lets it pass unsearched: where a bundle names frames and finds regions."""
+        if not scores or self._segmenter is None or self.task.judge is None:
+            return False
+        return self.task.judge(scores, self.settings, self.recipe) == OK
+
     def _predict_one(self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None) -> Prediction:
         regions: Regions | None = None
         table: Columns = {}
         found: tuple[str, ...] = ()
-        if maps is not None and self.task.decode is not None:
-            regions = self.task.decode(maps, self.settings)
-            if self.task.refine is not None:
-                regions = self.task.refine(regions, job.pixels, job.scaling, self.settings)
-            regions = _on_grid(regions, (job.image.height_px, job.image.width_px))
+        if self._segmenter is not None and self.task.decode is not None:
+            shape_px = (job.image.height_px, job.image.width_px)
+            if maps is None:
+                regions, found = Regions(np.zeros(shape_px, np.int32), (), np.zeros(0, np.float32)), (UNSEARCHED,)
+            else:
+                regions = self.task.decode(maps, self.settings)
+                if self.task.refine is not None:
+                    regions = self.task.refine(regions, job.pixels, job.scaling, self.settings)
+                regions = _on_grid(regions, shape_px)
             if self.task.measure is not None:
                 table = self.task.measure(regions, job.image)
             if self.task.identify is not None:
                 identity = self.task.identify(regions, job.image, table, self.settings)
                 regions = replace(regions, class_names=identity.class_names)
                 table, found = {**table, **identity.columns}, identity.notes
+        named = found_verdict = None
+        if scores and self.task.judge is not None:
+            named = self.task.judge(scores, self.settings, self.recipe)
+        if maps is not None and regions is not None and self.task.judge_regions is not None:
+            found_verdict = self.task.judge_regions(regions, self.settings, self.recipe)
+        if not scores and maps is not None and self.task.sum_up is not None:
+            scores = self.task.sum_up(maps, self.settings)
         best = max(scores, key=scores.__getitem__) if scores else None
-        verdict = None
-        if best is not None and self.task.judge is not None:
-            verdict = self.task.judge(scores, self.settings, self.recipe)
         return Prediction(
             image=job.image.name,
             height_px=job.image.height_px,
@@ -203,7 +219,7 @@ class Engine:
             table=table,
             class_name=best,
             class_scores=scores,
-            verdict=verdict,
+            verdict=together(named, found_verdict),
             notes=job.image.notes + job.notes + found + self._notes,
         )
 

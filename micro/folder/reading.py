@@ -1,7 +1,7 @@
 """A folder of annotated images is read, in whatever form a lab keeps it."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class _Beside:
     twins: Mapping[str, Path]
 
 
-def read(root: Path, wanted: Annotation | None = None, group_by: str | None = None) -> AnnotatedFolder:
+def read(root: Path, wanted: Collection[Annotation] = (), group_by: str | None = None) -> AnnotatedFolder:
     """Read images with masks, with the files of an annotation tool, or in one folder a class.
 
     Images lie in `root/images` or at root. Masks lie in one of ANNOTATION_FOLDERS beside `images` and have their
@@ -78,8 +78,9 @@ def read(root: Path, wanted: Annotation | None = None, group_by: str | None = No
     and those in a folder `twins` are above 0 where a grain is twinned. A shape of the class `ignore` says that nothing
     is known inside it, and one of the class `annotated` that nothing is known outside.
 
-    wanted: what a task learns from. Files of annotation tools that name classes serve for either kind of mask: without
-        a `classes.yaml` their shapes are instances, or classes over a background of that name where these are wanted.
+    wanted: what a task learns from, none of which means anything. Files of annotation tools that name classes serve
+        for either kind of mask: without a `classes.yaml` their shapes are instances, or classes over a background of
+        that name where these are wanted.
     group_by: a regular expression whose first group, found in an image's name, is the specimen or field it belongs to.
 
     A `groups.csv` with the columns image,group names images of one specimen, chip or microscope setting, which then
@@ -219,7 +220,7 @@ def _agreed(said: Sequence[Labels], names: Names) -> Labels:
 # --- files of annotation tools ----------------------------------------------------------------------------------------
 
 
-def _take_documents(found: _Found, images: Path, documents: Sequence[Document], wanted: Annotation | None) -> None:
+def _take_documents(found: _Found, images: Path, documents: Sequence[Document], wanted: Collection[Annotation]) -> None:
     """Draw what the files of annotation tools say of each image."""
     counts = Counter(document.kind for document in documents)
     found.source = ", ".join(f"{kind} ({count} {'file' if count == 1 else 'files'})" for kind, count in counts.items())
@@ -236,12 +237,13 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
             else:
                 sheets[name].append(sheet)
     said = [sheet for each in sheets.values() for sheet in each]
-    if wanted == "frames" or (wanted is None and said and not any(sheet.regions for sheet in said)):
+    no_region = bool(said) and not any(sheet.regions for sheet in said)
+    if tuple(wanted) == ("frames",) or (no_region and (not wanted or "frames" in wanted)):
         _take_named_frames(found, sheets, readers)
         return
     known = sorted({region.class_name for sheet in said for region in sheet.regions
                     if region.class_name and not (region.is_ignored or region.is_area)})  # fmt: skip
-    if not found.names and wanted == "classes":
+    if not found.names and "classes" in wanted:
         classes = [BACKGROUND, *(name for name in known if name != BACKGROUND)]
         found.names = dict(enumerate(classes))
     elif not found.names and known:

@@ -5,7 +5,7 @@ A task is a module of this package with a constant `TASK`. Nothing else names it
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,12 @@ class Targets:
 
     maps: NDArray[np.float32]
     weight: NDArray[np.float32]
+
+
+def class_maps(labels: NDArray[np.int32], classes: Sequence[str]) -> Targets:
+    """Turn numbers of classes (Y, X) into one map a class, for a task whose outputs these are. Negative: unknown."""
+    maps = np.stack([labels == number for number in range(len(classes))]).astype(np.float32)
+    return Targets(maps, (labels >= 0).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +109,14 @@ class Task:
         say.
     spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
         them, which do not change the answer; for training.
+    sum_up: those maps and settings -> probability of each class of the frame, where no classifier names it.
     judge: probability of each class of the frame, settings and recipe -> OK, REVIEW or NG.
+    judge_regions: regions on the image's own grid, settings and recipe -> OK, REVIEW or NG.
     habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
-    of_classes: names of the classes of pixels, background first -> this task for them, its labels their numbers; None
-        for a task with outputs of its own.
+    of_classes: names of the classes of pixels, background first -> this task for them, its labels their numbers; none
+        -> this task without a segmenter. None for a task with outputs of its own.
     """
 
     name: str
@@ -123,18 +131,21 @@ class Task:
     measure: Callable[[Regions, Micrograph], Columns] | None = None
     identify: Callable[[Regions, Micrograph, Columns, Any], Identity] | None = None
     spoil: Callable[[NDArray[np.float32], NDArray[np.int32], np.random.Generator], NDArray[np.float32]] | None = None
+    sum_up: Callable[[NDArray[np.uint8], Any], dict[str, float]] | None = None
     judge: Callable[[Mapping[str, float], Any, Recipe], str] | None = None
+    judge_regions: Callable[[Regions, Any, Recipe], str] | None = None
     habits: Habits = Habits()
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False
     of_classes: Callable[[tuple[str, ...]], "Task"] | None = None
 
     @property
-    def annotation(self) -> Annotation:
-        """What a folder must be annotated with for this task."""
-        if self.of_classes is not None:
-            return "classes"
-        return "instances" if self.outputs else "frames"
+    def annotations(self) -> tuple[Annotation, ...]:
+        """What a folder may be annotated with for this task."""
+        pixels: tuple[Annotation, ...] = () if self.of_classes is None else ("classes",)
+        regions: tuple[Annotation, ...] = ("instances",) if self.outputs and not pixels else ()
+        frames: tuple[Annotation, ...] = () if self.judge is None else ("frames",)
+        return pixels + regions + frames
 
     def named(self, classes: tuple[str, ...]) -> "Task":
         """Return this task for the classes of a folder or a bundle; a task with outputs of its own stays as it is."""

@@ -4,21 +4,20 @@ The network answers with one map a class, of which the largest decides. The firs
 as the matrix of an alloy; it is background and no region.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from micro import measure as measures
+from micro import pieces
 from micro.illumination import Scaling, percentiles
 from micro.micrograph import Micrograph
+from micro.pieces import bands
 from micro.regions import Columns, Regions
-from micro.tasks import Habits, Targets, Task, TaskSettings
+from micro.tasks import Habits, Task, TaskSettings, class_maps
 
-BAND_ROWS = 256
 MOST_SHADE = 0.5
 
 
@@ -42,38 +41,15 @@ def scaling(pixels: NDArray[np.generic]) -> Scaling:
     return Scaling(*(part.astype(np.float32)[:, np.newaxis, np.newaxis] for part in ((low + high) / 2, spread)))
 
 
-def encode(labels: NDArray[np.int32], classes: tuple[str, ...]) -> Targets:
-    """Turn numbers of classes (Y, X) into one map a class; `decode` turns these back. Negative: nothing is known."""
-    maps = np.stack([labels == number for number in range(len(classes))]).astype(np.float32)
-    return Targets(maps, (labels >= 0).astype(np.float32))
-
-
 def decode(maps: NDArray[np.uint8], settings: PhaseSettings, classes: tuple[str, ...]) -> Regions:
-    """Turn maps (K, Y, X) uint8 into connected pieces of the phases, one phase after the other; `encode` goes there.
+    """Turn maps (K, Y, X) uint8 into connected pieces of the phases, one after the other; `class_maps` goes there.
 
     A pixel belongs to the class of the largest map, the first among equals. Pieces hang together by sides of pixels.
     """
     answer = np.empty_like(maps[0])
-    for rows in _bands(answer.shape[0]):
+    for rows in bands(answer.shape[0]):
         answer[rows] = maps[:, rows].argmax(axis=0)
-    labels = np.zeros(answer.shape, np.int32)
-    names: list[str] = []
-    scores: list[NDArray[np.float64]] = []
-    for number, name in enumerate(classes[1:], start=1):
-        pieces = cv2.connectedComponents((answer == number).view(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
-        areas_px = np.zeros(int(pieces.max(initial=0)) + 1, np.int64)
-        for rows in _bands(answer.shape[0]):
-            areas_px += np.bincount(pieces[rows].ravel(), minlength=len(areas_px))
-        keep = areas_px >= settings.min_area_px
-        keep[0] = False
-        numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-        for rows in _bands(answer.shape[0]):
-            pieces[rows] = numbers[pieces[rows]]
-        scores.append(measures.means(pieces, maps[number]) / 255)
-        for rows in _bands(answer.shape[0]):
-            labels[rows] += np.where(pieces[rows] > 0, pieces[rows] + len(names), 0).astype(np.int32)
-        names += [name] * int(keep.sum())
-    return Regions(labels, tuple(names), np.concatenate(scores).astype(np.float32))
+    return pieces.of_classes(answer, maps, classes, settings.min_area_px)
 
 
 def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.float32]:
@@ -94,12 +70,6 @@ def measure(regions: Regions, image: Micrograph) -> Columns:
     return table
 
 
-def _bands(height_px: int) -> Iterator[slice]:
-    """Yield slices of some rows each, so that what is computed from them stays small."""
-    for start in range(0, height_px, BAND_ROWS):
-        yield slice(start, start + BAND_ROWS)
-
-
 def of_classes(classes: tuple[str, ...]) -> Task:
     """Return the task for these classes, background first."""
     return Task(
@@ -108,7 +78,7 @@ def of_classes(classes: tuple[str, ...]) -> Task:
         outputs=classes,
         settings=PhaseSettings,
         scaling=scaling,
-        encode=partial(encode, classes=classes),
+        encode=partial(class_maps, classes=classes),
         decode=partial(decode, classes=classes),
         measure=measure,
         spoil=spoil,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micro import bundle as bundles
-from micro import decide, drift, networks, tasks, trial
+from micro import decide, drift, networks, trial
 from micro.engine import Engine, pick_device
 from micro.errors import BadSetting, MicroError
 from micro.folder import Annotated, AnnotatedFolder, reencoded
@@ -93,7 +93,7 @@ def train_steps(
     if (out / PLAN).exists():
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
-    task = tasks.find(plan.task).named(plan.network.outputs)
+    task = plan.task_learned
     curves, scored, looks, answers = yield from _folds(plan, folder, work, making)
     beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
@@ -148,9 +148,7 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
-        samples = Sampler(
-            plan, tasks.find(plan.task).named(plan.network.outputs), (train, *(each.images for each in making.beside))
-        )
+        samples = Sampler(plan, plan.task_learned, (train, *(each.images for each in making.beside)))
         state, curve = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making)
         tried.curves.append(curve)
         saved = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))

@@ -7,7 +7,6 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from micro import tasks
 from micro.bundle import Bundle
 from micro.card import Card, DataSource, Measured
 from micro.errors import BadSetting
@@ -81,7 +80,7 @@ class Making:
 
 def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:
     """Return the card of a trained bundle; its weights' hash is set when it is saved."""
-    task = tasks.find(plan.task)
+    task = plan.task_learned
     sizes = {item.image.pixel_size_um for item in folder.images}
     unet = plan.network.kind == "unet"
     return Card(
@@ -91,9 +90,10 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
         summary=making.about.summary,
         pixel_size_um=sizes.pop() if len(sizes) == 1 else None,
         channels="rgb" if task.channels == "rgb" else "grey",
-        classes=(plan.task,) if task.annotation == "instances" else plan.network.outputs,
+        classes=(plan.task,) if plan.finds_instances else plan.network.outputs,
         segmenter=plan.network if unet else None,
         classifier=None if unet else plan.network,
+        settings={} if plan.scale == 1 else {"scale": plan.scale},
         weights_sha256="0" * 64,
         licence=making.about.licence,
         data=(

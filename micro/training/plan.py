@@ -55,6 +55,7 @@ class TrainingPlan(BaseModel):
         crops then lie as often on one class as on another. Empty: every frame and pixel alike.
     dice: share of the soft Dice loss of maps, in which a small class counts as much as a large one; the rest is
         cross-entropy.
+    scale: at which images are shown to the network, for a task with such a setting; the bundle's card then says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +80,17 @@ class TrainingPlan(BaseModel):
     precision: Precision = "fp32"
     class_weights: tuple[float, ...] = ()
     dice: float = Field(default=0, ge=0, le=1)
+    scale: float = Field(default=1, gt=0, le=4)
+
+    @property
+    def task_learned(self) -> tasks.Task:
+        """The task, for the classes of pixels that the network tells apart where it does."""
+        return tasks.find(self.task).named(self.network.outputs if self.network.kind == "unet" else ())
+
+    @property
+    def finds_instances(self) -> bool:
+        """Whether the network finds regions, and tells no classes of pixels or frames apart."""
+        return "instances" in self.task_learned.annotations
 
     def describe(self) -> str:
         """Return the plan as it is printed before training starts."""
@@ -91,6 +103,7 @@ class TrainingPlan(BaseModel):
                 f"network    {spec.kind} {shape}, {spec.in_channels} channels",
                 f"begins     from {self.start or 'random weights'}, seed {self.seed}",
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
+                + (f" at {self.scale:g} of the images' scale" if self.scale != 1 else "")
                 + (f", {runs} times" if runs > 1 else "")
                 + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else ""),
                 f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
@@ -144,17 +157,17 @@ def plan(
     """
     task = tasks.find(task_name)
     for each in (folder, *beside):
-        if task.annotation != each.annotation:
+        if each.annotation not in task.annotations:
+            wanted = ", or from ".join(WANTED[annotation] for annotation in task.annotations)
             raise BadFolder(
-                f"{each.root}: {task_name} learns from {WANTED[task.annotation]}, and this folder has "
-                f"{WANTED[each.annotation]}."
+                f"{each.root}: {task_name} learns from {wanted}, and this folder has {WANTED[each.annotation]}."
             )
         if each.classes != folder.classes:
             raise BadFolder(f"{each.root}: its classes are not those of {folder.root}.")
     groups = len({item.group for item in folder.images})
     if folds and not 2 <= folds <= groups:
         raise BadSetting(f"{folds} folds: at least 2, and no more than the {groups} groups of images in the folder.")
-    task = task.named(folder.classes)
+    task = task.named(folder.classes if folder.annotation == "classes" else ())
     begun = None
     if isinstance(start, Bundle):
         begun = start.card.segmenter if task.outputs else start.card.classifier
@@ -235,6 +248,8 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     networks.refuse_unknown(edited.network)
     if edited.class_weights and (problem := _wrong_weights(edited)):
         raise BadSetting(f"{path}: class_weights: {problem}")
+    if edited.scale != 1 and "scale" not in edited.task_learned.settings.model_fields:
+        raise BadSetting(f"{path}: scale: {edited.task} shows images to the network at their own scale.")
     if edited.dice and edited.network.kind != "unet":
         raise BadSetting(f"{path}: dice is a loss of maps, and a classifier has none.")
     held_out = set(edited.held_out)
@@ -259,7 +274,7 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
 
 def _wrong_weights(plan: TrainingPlan) -> str | None:
     """Say what is wrong with the weights of classes, if anything is."""
-    if tasks.find(plan.task).annotation == "instances":
+    if plan.finds_instances:
         return f"{plan.task} finds regions and no classes. Leave them empty."
     if len(plan.class_weights) != len(plan.network.outputs):
         return f"one for each of {', '.join(plan.network.outputs)}, and there are {len(plan.class_weights)}."

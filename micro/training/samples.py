@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -168,6 +169,10 @@ def _source(plan: TrainingPlan, task: Task, item: Annotated, shelf: Shelf) -> _S
         pixels = resize(pixels, (plan.crop_px, plan.crop_px))
     stored = _as_bytes(pixels)
     labels = np.zeros(stored.shape[:2], np.int32) if item.labels is None else item.labels
+    if plan.scale != 1 and item.labels is not None:
+        shape_px = round(len(labels) * plan.scale), round(labels[0].size * plan.scale)
+        stored = _as_bytes(resize(stored, shape_px))
+        labels = shelf.keep(np.asarray(cv2.resize(labels, shape_px[::-1], interpolation=cv2.INTER_NEAREST), np.int32))
     if item.twins is not None:
         labels = shelf.keep(np.where(item.twins & (labels > 0), labels + TWIN, labels))
     places = _places(labels, len(plan.class_weights))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from micro import tasks
 from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
@@ -24,7 +23,7 @@ def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
         return train, [item for item in images if item.image.name in plan.held_out]
     edges = [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
     train = [_left(item, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
-    known = _known_right if tasks.find(plan.task).annotation == "instances" else _right
+    known = _known_right if plan.finds_instances else _right
     return train, [known(item, edge) for item, edge in zip(images, edges, strict=True)]
 
 
