@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from micro.tasks import Task
 
 MIRROR = cv2.BORDER_REFLECT_101
+# Share of the frames under a lamp that has slipped or a lens that darkens, and how much darker or brighter that makes
+# the corners at most.
+UNEVEN, FALL = 0.4, 0.35
 
 
 class Augmentation:
@@ -44,21 +47,26 @@ class Augmentation:
             border_mode=MIRROR,
             p=0.8,
         )
-        # a frame is named by marks of a few grey levels: camera faults are milder here, and most frames are compressed
-        faults = [A.GaussianBlur(blur_limit=3, sigma_limit=(0.3, 0.9)), A.GaussNoise(std_range=(0.005, 0.02))]
+        # a frame is named by marks of a few grey levels, which a lens, a moving sheet or noise may nearly hide
+        faults = [
+            A.GaussianBlur(blur_limit=3, sigma_limit=(0.3, 0.9)),
+            A.MotionBlur(blur_limit=(3, 5)),
+            A.GaussNoise(std_range=(0.005, 0.03)),
+        ]
         self._frame = A.Compose(
             [
                 *(mirrors if task.orientation_is_evidence else [A.D4(p=1)]),
                 shift,
                 *(exposure if self._light_changes else []),
-                A.OneOf(faults, p=0.3),
-                A.ImageCompression(quality_range=(60, 95), p=0.7),
+                A.OneOf(faults, p=0.5),
+                A.ImageCompression(quality_range=(45, 95), p=0.7),
             ]
         )
 
     def frame(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
         """Return a whole frame (y, x, C) uint8 as it might have been taken another time."""
-        return _changed(self._frame, pixels, random)
+        changed = _changed(self._frame, pixels, random)
+        return _unevenly_lit(changed, random) if self._light_changes and random.random() < UNEVEN else changed
 
     def optics(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
         """Return a crop (y, x, C) uint8 as another camera might have taken it."""
@@ -84,3 +92,10 @@ def _changed(change: A.Compose, pixels: NDArray[np.uint8], random: np.random.Gen
     change.set_random_seed(int(random.integers(2**31)))
     changed: NDArray[np.uint8] = change(image=np.ascontiguousarray(pixels))["image"]
     return changed.reshape(pixels.shape)
+
+
+def _unevenly_lit(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a frame (y, x, C) that grows darker, or brighter, away from a point near its middle."""
+    y, x = (np.linspace(-1, 1, edge, dtype=np.float32) - random.uniform(-0.25, 0.25) for edge in pixels.shape[:2])
+    light = 1 - random.uniform(-FALL / 2, FALL) * (y[:, np.newaxis] ** 2 + x**2) / 2
+    return (pixels * light[..., np.newaxis]).clip(0, 255).astype(np.uint8)
