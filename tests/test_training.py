@@ -299,6 +299,33 @@ def test_a_bundle_without_the_kind_of_network_is_no_start(masks, frames, tmp_pat
         training.plan(frames, "defects", 1, start=segmenter)
 
 
+def test_a_classifier_of_other_classes_learns_its_last_layer_first_and_then_all(frames, tmp_path):
+    plan = short(training.plan(frames, "defects", 1, network="lenet5"))
+    _, first = finish(training.train_steps(plan, frames, tmp_path / "a", making()))
+    renamed = tuple(replace(item, class_name=f"new {item.class_name}") for item in frames.images)
+    others = replace(frames, images=renamed, classes=tuple(f"new {name}" for name in frames.classes))
+    planned = training.plan(others, "defects", 1, start=first)
+    assert planned.frozen_steps == round(0.2 * planned.steps)
+    assert "stands still for" in planned.describe()
+    assert training.plan(frames, "defects", 1, start=first).frozen_steps == 0, "no layer is new"
+    moved = {}
+    for steps in (3, 4):
+        plan = short(planned, steps=steps, frozen_steps=3)
+        again = replace(making(f"{steps}"), start=first)
+        _, made = finish(training.train_steps(plan, others, tmp_path / f"{steps}", again))
+        after = made.weights()
+        moved[steps] = {name for name, before in first.weights().items() if not np.array_equal(before, after[name])}
+    assert moved[3] == {"classifier.head.weight", "classifier.head.bias"}
+    assert moved[4] == set(first.weights())
+
+
+def test_layers_whose_outputs_vary_little_are_normalised_right_after_a_short_training(frames, tmp_path):
+    plan = training.plan(frames, "defects", 1, network="mobilenet_v3_small")
+    _, made = finish(training.train_steps(short(plan, steps=40, batch=8), frames, tmp_path / "m", making("m")))
+    learned = trial.run(Engine(made, device="cpu"), frames.images)
+    assert learned.class_score().accuracy.value > 0.9, "what it learned, it knows outside of training too"
+
+
 def test_another_folder_measures_what_a_folder_trained(masks, tmp_path):
     plan = short(training.plan(masks, "grains", 1), steps=1)
     with_more = replace(making(), measure=masks)
@@ -409,6 +436,7 @@ def test_a_plan_goes_to_yaml_and_back_and_may_be_edited_between(masks, tmp_path)
         ({"split": "folds", "folds": 9}, "9 folds: at least 2"),
         ({"class_weights": [1, 2]}, "grains finds regions and no classes"),
         ({"dice": 1.5}, "dice: Input should be less"),
+        ({"frozen_steps": 3}, "frozen_steps: it begins from random weights"),
     ],
 )
 def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, changes, problem):

@@ -31,6 +31,8 @@ from micro.training.sides import fold_sides, sides
 CHECKPOINT = "checkpoint.pt"
 STEPS_AN_EPOCH = 50
 WARM_UP_SHARE = 0.05
+# Share of the newest batch in what normalisation layers remember of batches; the weights' average smooths it further.
+NEWEST_SHARE = 0.1
 # A classifier is also tried on frames compressed like this: one that reads file types instead of defects fails there.
 ROUGH_QUALITY = 75
 ROUGH = f"the same frames re-encoded as JPEG of quality {ROUGH_QUALITY}"
@@ -213,7 +215,7 @@ def _fit(
     """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
     torch.manual_seed(plan.seed)
     network = networks.build(plan.network)
-    _take_over(network, _starting_weights(plan, making.start))
+    known = _take_over(network, _starting_weights(plan, making.start))
     device = pick_device(making.device)
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in network.state_dict().items()}
@@ -224,9 +226,15 @@ def _fit(
     fresh: list[Tensor] = []  # a loss that is read at once would let a GPU wait
     began = time.perf_counter()
     network.train()
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     for step, batch in enumerate(samples.batches(done, plan.steps, device), start=done):
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _pace(step, plan.steps)
+        for norm in norms:
+            # the plain mean at first: a layer whose outputs vary by a thousandth would long remember that it began at 1
+            norm.momentum = max(NEWEST_SHARE, 1 / (step + 1))
+        for parameter in known:
+            parameter.requires_grad_(step >= plan.frozen_steps)
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
             answer = network(batch.pixels)
         loss = _loss(answer.float(), batch, plan)
@@ -250,11 +258,17 @@ def _starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State
     return networks.imagenet(plan.network) if plan.start == IMAGENET else {}
 
 
-def _take_over(network: nn.Module, weights: State) -> None:
-    """Take the weights of every layer that has the same name and shape; the others stay random."""
+def _take_over(network: nn.Module, weights: State) -> list[nn.Parameter]:
+    """Take the weights of every layer that has the same name and shape; the others stay random.
+
+    Return the parameters that were taken, without those of the last layer, which always has something to learn.
+    """
     state = network.state_dict()
-    state |= {name: value for name, value in weights.items() if name in state and state[name].shape == value.shape}
-    network.load_state_dict(state)
+    taken = {name: value for name, value in weights.items() if name in state and state[name].shape == value.shape}
+    network.load_state_dict(state | taken)
+    parameters = dict(network.named_parameters())
+    last = list(parameters)[-1].rpartition(".")[0]
+    return [value for name, value in parameters.items() if name in taken and name.rpartition(".")[0] != last]
 
 
 def _loss(answer: Tensor, batch: Batch, plan: TrainingPlan) -> Tensor:

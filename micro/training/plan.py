@@ -26,6 +26,8 @@ TRAINING_FLOPS_PER_SECOND: dict[Precision, float] = {"fp32": 1.2e11, "bf16": 2.4
 PASSES_PER_STEP = 3
 # What was learned already is lost at the rate that learns from nothing.
 GENTLER = 0.25
+# Share of the steps in which only a classifier's new last layer learns: what flows back from it is noise at first.
+FROZEN_SHARE = 0.2
 UNMEASURED_HALO_STRIDES = 6
 # One group of images in so many is held out.
 HELD_OUT_OF = 5
@@ -48,6 +50,8 @@ class TrainingPlan(BaseModel):
     held_out: names of the images that are never trained on; empty where the split is by place or by folds.
     held_out_share: share of each image's width, at its right, that is never trained on (split by place).
     start: bundle that training begins from, as name, version and the first digits of its weights' hash; or "imagenet".
+    frozen_steps: steps at the beginning in which the layers that were taken from the start stand still, and only the
+        others and the last one learn.
     folds: how often the images are divided to measure what training gives; the shipped weights then saw all of them.
     beside: names of further folders that train and measure nothing; each gives as many crops as the folder itself.
     precision: of the products in forward and backward passes; weights, sums and the loss are float32 always.
@@ -72,6 +76,7 @@ class TrainingPlan(BaseModel):
     ema_decay: float = Field(ge=0, lt=1)
     seed: int = Field(ge=0)
     start: str | None = None
+    frozen_steps: int = Field(default=0, ge=0)
     split: Literal["image", "place", "folds"]
     held_out: tuple[str, ...] = ()
     held_out_share: float = Field(default=0, ge=0, lt=1)
@@ -101,7 +106,8 @@ class TrainingPlan(BaseModel):
             (
                 f"task       {self.task}, outputs {', '.join(spec.outputs)}",
                 f"network    {spec.kind} {shape}, {spec.in_channels} channels",
-                f"begins     from {self.start or 'random weights'}, seed {self.seed}",
+                f"begins     from {self.start or 'random weights'}, seed {self.seed}"
+                + (f"; what it took stands still for {self.frozen_steps} steps" if self.frozen_steps else ""),
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
                 + (f" at {self.scale:g} of the images' scale" if self.scale != 1 else "")
                 + (f", {runs} times" if runs > 1 else "")
@@ -148,7 +154,7 @@ def plan(
     folds: 2 or more divide the groups of images into that many folds; 0 holds out a fifth of the images, or a quarter
         of each image where there are fewer than ten.
     start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
-        take its weights.
+        take its weights. A classifier of other classes than its start's is frozen but for its last layer at first.
     beside: folders whose images train as well, such as drawn scenes; none of them measures.
     balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
     device: on which it is to be trained; CUDA multiplies in bfloat16, and so does a CPU that is fast at it.
@@ -197,19 +203,22 @@ def plan(
     precision: Precision = "bf16" if fast.get(pick_device(device).type, False) else "fp32"
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
     cores: Precision = "bf16" if fast["cpu"] else "fp32"
+    steps = max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch, cores)))
+    is_transfer = start is not None and not task.outputs and (begun is None or begun.outputs != spec.outputs)
     return TrainingPlan(
         task=task_name,
         folder=folder.root.resolve().name,
         network=spec,
         crop_px=crop_px,
         batch=habits.batch,
-        steps=max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch, cores))),
+        steps=steps,
         learning_rate=habits.learning_rate * (GENTLER if start else 1),
         weight_decay=habits.weight_decay,
         label_smoothing=habits.label_smoothing,
         ema_decay=habits.ema_decay,
         seed=seed,
         start=_described(start),
+        frozen_steps=round(steps * FROZEN_SHARE) if is_transfer else 0,
         split=split,
         held_out=_held_out(folder.images, seed) if split == "image" else (),
         held_out_share=0.25 if split == "place" else 0,
@@ -246,6 +255,8 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
+    if edited.frozen_steps and edited.start is None:
+        raise BadSetting(f"{path}: frozen_steps: it begins from random weights, and nothing stands still.")
     if edited.class_weights and (problem := _wrong_weights(edited)):
         raise BadSetting(f"{path}: class_weights: {problem}")
     if edited.scale != 1 and "scale" not in edited.task_learned.settings.model_fields:
