@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.benchmarks import defects, suggest
+from micro.micrograph import Micrograph
+from tests.benchmarks import defects, suggest, transfer
+from tests.benchmarks.disturbances import DISTURBANCES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,24 +47,73 @@ def test_the_benchmark_says_how_to_run_it():
     assert "--size" in ended.stdout
 
 
-def test_the_table_of_networks_trains_each_row_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(defects, "SECONDS", 0.0)
-    for number in range(24):
+@pytest.fixture
+def frames(tmp_path):
+    """As many bright frames as dark ones, enough for thresholds."""
+    for number in range(144):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8) // (1 + number % 2)
         path = tmp_path / "frames" / ("dark" if number % 2 else "bright") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(path), pixels)
-    asked = [str(tmp_path / "frames"), "--out", str(tmp_path / "rows"), "--networks", "lenet5", "--steps", "2"]
-    asked += ["--folds", "2", "--seeds"]
-    defects.main([*asked, "1"])
+    return tmp_path / "frames"
+
+
+def test_the_benchmark_of_networks_trains_each_fold_once_and_measures_it_three_ways(
+    frames, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(defects, "SECONDS", 0.0)
+    asked = [str(frames), "--out", str(tmp_path / "rows"), "--networks", "lenet5", "--steps", "2", "--folds", "2"]
+    asked += ["--ok-classes", "bright", "--seeds", "1"]
+    defects.main([*asked, "--first", "1"])
     first = capsys.readouterr().out
-    assert "fold 2 of 2" in first
-    assert "| lenet5 | 1 |" in first
-    defects.main([*asked, "2"])
+    assert "lenet5-0, fold-1: final" in first
+    assert "| lenet5 | 1 of 2 folds, 1 seed, 2 steps |" in first
+    assert "\n72 frames; may ship: bright" in first
+    defects.main(asked)
     again = capsys.readouterr().out
-    assert "lenet5, seed 0" not in again, "a row that is there is not made again"
-    assert "lenet5, seed 1: final" in again
-    assert "| lenet5 | 2 |" in again
+    assert "fold-1" not in again, "a fold that is there is not trained again"
+    assert "lenet5-0, fold-2: final" in again
+    assert "\n144 frames; may ship: bright" in again
+    kept = json.loads((tmp_path / "rows" / "lenet5-0" / "fold-2" / "disturbed.json").read_text())
+    assert {len(right) for right in kept.values()} == {72}
+    for name in DISTURBANCES:
+        assert f"| {name} | " in again
+
+
+def test_each_disturbance_keeps_the_size_of_a_frame_and_changes_it_as_it_says():
+    pixels = np.full((64, 48, 1), 100, np.uint8)
+    pixels[32:] = 60
+    image = Micrograph(pixels, name="step")
+    changed = {name: disturb(image).pixels for name, disturb in DISTURBANCES.items()}
+    assert all(each.shape == pixels.shape and each.dtype == np.uint8 for each in changed.values())
+    assert changed["gain -20%"][0, 0, 0] == 80
+    assert changed["shift by 1 px along Y"][32, 0, 0] == 100
+    assert np.array_equal(changed["shift by 1 px along X"], pixels)
+    assert changed["motion blur, 3 px along Y"][32, 0, 0] == round((100 + 60 + 60) / 3)
+    assert changed["vignette, corners -30%"][0, 0, 0] == 70
+    assert changed["noise, 5 grey levels"][:32].std() == pytest.approx(5, rel=0.1)
+
+
+def test_transfer_is_measured_on_what_was_not_drawn_with_the_same_steps(frames, tmp_path, capsys):
+    for number in range(144):
+        old = frames / ("dark" if number % 2 else "bright") / f"{number}.png"
+        new = frames / f"{old.parent.name}{number // 2 % 2}" / old.name
+        new.parent.mkdir(exist_ok=True)
+        old.rename(new)
+    for empty in ("bright", "dark"):
+        (frames / empty).rmdir()
+    asked = [str(frames), "--out", str(tmp_path / "t"), "--network", "lenet5", "--images", "3", "--draws", "2"]
+    transfer.main([*asked, "--steps", "5"])
+    said = capsys.readouterr().out
+    assert "before: bright0, dark0" in said
+    assert "task: bright1, dark1" in said
+    assert "mean " in said
+    for place, steps, frozen in (("before", 10, 0), ("scratch-1", 5, 0), ("transferred-1", 5, 1)):
+        plan = json.loads((tmp_path / "t" / place / "plan.json").read_text())
+        assert (plan["steps"], plan["frozen_steps"]) == (steps, frozen)
+    assert len(plan["held_out"]) == 72 - 6
+    transfer.main([*asked, "--steps", "5"])
+    assert "final" not in capsys.readouterr().out, "nothing is trained twice"
 
 
 def test_the_simulation_of_suggestions_keeps_what_is_done_and_says_who_needed_fewer(tmp_path, monkeypatch, capsys):
