@@ -190,9 +190,11 @@ def thinned(patches: Features, count: int = MEMORY) -> Features:
     random = np.random.default_rng(0)
     axes = random.normal(size=(patches.shape[1], PROJECTED)).astype(np.float32)
     points = torch.from_numpy(patches @ axes)
+    squares = points.square().sum(dim=1)
     nearest = torch.full((len(points),), torch.inf)
     chosen = [int(random.integers(len(points)))]
     while len(chosen) < count:
-        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(dim=1))
+        last = chosen[-1]
+        nearest = torch.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last])
         chosen.append(int(nearest.argmax()))
     return patches[chosen]

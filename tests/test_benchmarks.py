@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from micro import folder
 from micro.micrograph import Micrograph
-from tests.benchmarks import defects, suggest, transfer
+from tests.benchmarks import defects, pitting, suggest, transfer
 from tests.benchmarks.disturbances import DISTURBANCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,3 +134,52 @@ def test_the_simulation_of_suggestions_keeps_what_is_done_and_says_who_needed_fe
     assert "20 suggested images do not reach 30 random ones" in said
     assert said.endswith("20 suggested images reach 30 random ones\n\n")
     assert "    20  0.700 (0.600 to 0.800)  0.600 (0.600 to 0.600)" in said
+
+
+def bsdata(root):
+    """Two positions of 8 frames, the first pitted from frame 3 on with one frame unknown, and one single spindle."""
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    rows = ["image,label,type,group,time_yymmddhhmmss"]
+    for group, kind, pitted in (("1_0", "type2", {3, 4, 6, 7}), ("2_0", "type2", set()), ("K", "type1", {0})):
+        for number in range(8 if kind == "type2" else 1):
+            stem, label = f"{group}_{number}", ""
+            cv2.imwrite(str(root / "images" / f"{stem}.jpg"), np.full((40, 60, 3), 50 + 5 * len(rows), np.uint8))
+            if number in pitted:
+                label = f"labels/{stem}.json"
+                shape = {"label": "Pitting", "points": [[10, 10], [19, 10], [19, 19], [10, 19]]}
+                (root / label).write_text(json.dumps({"shapes": [shape]}))
+            rows.append(f"images/{stem}.jpg,{label},{kind},{group},{number}")
+    (root / "index.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_bsdata_is_arranged_by_position_without_frames_of_which_nothing_is_known(tmp_path):
+    pitting.arrange(bsdata(tmp_path / "bsdata"), tmp_path / "folder")
+    read = folder.read(tmp_path / "folder", ["classes"])
+    names = {item.image.name: item.group for item in read.images}
+    assert names == {
+        **{f"1_0_{number}.jpg": "1_0" for number in (0, 3, 4, 6, 7)},  # of clean ones every third; 5 is unknown
+        **{f"2_0_{number}.jpg": "2_0" for number in (0, 3, 6)},
+        "K_0.jpg": "K",
+    }
+    pits = {item.image.name: int((item.labels == 1).sum()) for item in read.images}
+    assert pits["1_0_3.jpg"] == pits["K_0.jpg"] == 100
+    assert pits["1_0_0.jpg"] == pits["2_0_3.jpg"] == 0
+
+
+def test_an_alarm_is_the_second_frame_in_a_row_above_the_threshold():
+    assert pitting.first_alarm([0.1, 0.9, 0.2, 0.8, 0.7, 0.9], 0.5) == 4
+    assert pitting.first_alarm([0.1, 0.9, 0.2, 0.8], 0.5) is None
+    assert pitting.auroc([0.1, 0.2], [0.3, 0.15]) == 0.75
+
+
+def test_positions_are_dealt_to_folds_series_and_single_spindles_apart():
+    assert pitting.folds(["1_0", "2_0", "3_0", "4_0", "KA", "KB"]) == {
+        "1_0": 0,
+        "2_0": 1,
+        "3_0": 2,
+        "4_0": 0,
+        "KA": 0,
+        "KB": 1,
+    }

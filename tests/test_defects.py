@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import bundle, cli, decide, folder, tasks, training, trial
 from micro.engine import Engine
@@ -15,7 +16,6 @@ from micro.recipe import Decision, Recipe
 from micro.regions import Regions
 from micro.scenes import strips
 from micro.tasks.defects import TASK, DefectSettings, measure, sheet_edges
-from tests.small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 PLAIN = Recipe(model="any")
 CLASSES = ("sound", "pit", "crack")

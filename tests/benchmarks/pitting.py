@@ -6,6 +6,11 @@ since nobody knows what they show; of the others without a polygon, which are ne
 every third is taken.
 
 `fold PLAN FOLDER NUMBER` makes a plan of `micro train --write-plan` hold out the positions of one fold of three.
+
+`measure BSDATA FOLDER BUNDLE... --out OUT` looks with each bundle at the positions that its plan held out, and prints
+the pixel F1, the image AUROC against clean frames, and when each position gave its first alarm. An alarm is two
+frames in a row above a threshold, which lies halfway between what clean frames and what pitted frames of the positions
+that trained came to. OUT keeps what was seen of each frame, and the same command goes on from there.
 """
 
 import argparse
@@ -21,10 +26,17 @@ import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from micro import formats, training
+from micro.engine import Engine
+from micro.score import interval
+from micro.training.plan import PLAN
 
 CLASSES = ("sound", "pitting")
 CLEAN_TAKEN = 3
 FOLDS = 3
+LATEST = 2
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,126 @@ def hold_out(plan: Path, folder: Path, number: int) -> None:
     plan.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
 
 
+# --- what bundles see of positions that never trained -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a bundle saw of a frame: its probability of pitting, and pixels that were right, false and missed."""
+
+    probability: float
+    right: int
+    false: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A bundle on the positions that it never saw, and the threshold that the others gave."""
+
+    series: dict[str, list[tuple[Frame, Seen]]]
+    threshold: float
+
+
+def look(engine: Engine, frame: Frame, kept: dict[str, list[float]], path: Path) -> Seen:
+    """Return what is seen of a frame, or was seen by an earlier call."""
+    if frame.image.name not in kept:
+        found = engine.predict(formats.read(frame.image))
+        assert found.regions is not None
+        answer, truth = found.regions.labels > 0, frame.pits(found.regions.labels.shape) > 0
+        right = int((answer & truth).sum())
+        counts = right, int(answer.sum()) - right, int(truth.sum()) - right
+        kept[frame.image.name] = [found.class_scores["pitting"], *counts]
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    chance, *pixels = kept[frame.image.name]
+    return Seen(chance, *map(int, pixels))
+
+
+def looked(bsdata: Path, folder: Path, made: Path, out: Path) -> Looked:
+    """Look at all frames that a bundle never saw, and at those that it learned from."""
+    plan = training.TrainingPlan.model_validate_json((made / PLAN).read_text(encoding="utf-8"))
+    with (folder / "groups.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    unseen = {row["group"] for row in rows if row["image"] in plan.held_out}
+    trained = {row["image"] for row in rows} - set(plan.held_out)
+    engine = Engine.load(str(made), "cpu")
+    path = out / f"{engine.card.name}-{engine.card.weights_sha256[:12]}.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    of = positions(frames(bsdata))
+    series = {name: [(frame, look(engine, frame, kept, path)) for frame in of[name]] for name in sorted(unseen)}
+    learned = [
+        (frame.annotation is not None, look(engine, frame, kept, path).probability)
+        for each in of.values()
+        for frame in each
+        if frame.is_series and frame.image.name in trained
+    ]
+    clean, pitted = ([chance for is_pitted, chance in learned if is_pitted == wanted] for wanted in (False, True))
+    return Looked(series, float(np.percentile(clean, 99) + np.percentile(pitted, 5)) / 2)
+
+
+def first_alarm(chances: Sequence[float], threshold: float) -> int | None:
+    """Return the frame at which a second one in a row is above the threshold."""
+    above = [chance > threshold for chance in chances]
+    return next((index for index in range(1, len(above)) if above[index] and above[index - 1]), None)
+
+
+def auroc(normal: Sequence[float], other: Sequence[float]) -> float:
+    """Return how often one of `other` is above one of `normal`."""
+    return float(mannwhitneyu(other, normal).statistic) / (len(normal) * len(other))
+
+
+def measure(bsdata: Path, folder: Path, bundles: Sequence[Path], out: Path) -> None:
+    """Print what bundles came to on the positions that they never saw."""
+    out.mkdir(parents=True, exist_ok=True)
+    all_looked = [looked(bsdata, folder, made, out) for made in bundles]
+    series = {name: each for found in all_looked for name, each in found.series.items()}
+    counts = {
+        name: np.sum([[seen.right, seen.false, seen.missed] for frame, seen in each if frame in known_of(each)], axis=0)
+        for name, each in series.items()
+    }
+
+    def f1(names: Sequence[str]) -> float:
+        right, false, missed = np.sum([counts[name] for name in names], axis=0)
+        return float(2 * right / max(2 * right + false + missed, 1))
+
+    timed = [name for name, each in series.items() if each[0][0].is_series]
+    for what, names in (("all", sorted(series)), ("series", timed), ("single", sorted(series.keys() - set(timed)))):
+        if names:
+            print(f"pixel F1, {what}: {interval.bootstrap(lambda d, n=names: f1([n[i] for i in d]), len(names))}")
+    clean, pitted = (
+        {
+            name: [seen.probability for frame, seen in series[name] if frame in known_of(series[name])
+                   and (frame.annotation is not None) == is_pitted]
+            for name in timed
+        }
+        for is_pitted in (False, True)
+    )  # fmt: skip
+
+    def area(names: Sequence[str]) -> float:
+        parts = [[chance for name in names for chance in of[name]] for of in (clean, pitted)]
+        return auroc(*parts) if all(parts) else 1.0
+
+    print(f"image AUROC: {interval.bootstrap(lambda d: area([timed[i] for i in d]), len(timed))}")
+    in_time, false_alarms = [], []
+    for found in all_looked:
+        for name in sorted(found.series.keys() & set(timed)):
+            each = found.series[name]
+            onset = next((index for index, (frame, _) in enumerate(each) if frame.annotation), None)
+            alarm = first_alarm([seen.probability for _, seen in each], found.threshold)
+            print(f"{name}: onset {onset}, first alarm {alarm}, threshold {found.threshold:.3f}")
+            if onset is None:
+                false_alarms.append(alarm is not None)
+            else:
+                in_time.append(alarm is not None and abs(alarm - onset) <= LATEST)
+    print(f"first alarm within {LATEST} frames: {interval.proportion(sum(in_time), len(in_time))}")
+    print(f"positions that never pit, with an alarm: {sum(false_alarms)} of {len(false_alarms)}")
+
+
+def known_of(each: list[tuple[Frame, Seen]]) -> list[Frame]:
+    """Return the frames of a position of which it is known whether they show pits."""
+    return known([frame for frame, _ in each])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -130,9 +262,16 @@ def main() -> None:
     held.add_argument("plan", type=Path)
     held.add_argument("folder", type=Path)
     held.add_argument("number", type=int, choices=range(FOLDS))
+    measured = commands.add_parser("measure")
+    measured.add_argument("bsdata", type=Path)
+    measured.add_argument("folder", type=Path)
+    measured.add_argument("bundles", type=Path, nargs="+")
+    measured.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     if asked.command == "arrange":
         arrange(asked.bsdata, asked.out)
+    elif asked.command == "measure":
+        measure(asked.bsdata, asked.folder, asked.bundles, asked.out)
     else:
         hold_out(asked.plan, asked.folder, asked.number)
 
