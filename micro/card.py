@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from micro.recipe import Setting
 
+START = "start"
+"""The task of a bundle that only training can use: it begins there, and no image is answered."""
+
 
 class _CardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

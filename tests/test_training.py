@@ -13,10 +13,12 @@ from micro.engine import Engine
 from micro.errors import BadFolder, BadSetting
 from micro.micrograph import Micrograph
 from micro.score.folds import fold_numbers
-from micro.training.loop import _loss
+from micro.training import loop
+from micro.training.guesses import guessed
+from micro.training.loop import loss_of
 from micro.training.plan import PLACE_GAP_PX, TrainingPlan
 from micro.training.samples import Batch, Sampler
-from micro.training.sides import sides
+from micro.training.sides import set_aside, sides
 
 
 def write(path, pixels):
@@ -509,14 +511,14 @@ def test_a_pixel_of_a_weighted_class_counts_so_much_more_in_all_maps():
     wrong_in_rare, wrong_in_common = (target * 8 - 4 for _ in range(2))
     wrong_in_rare[0, :, 0, 0] *= -1
     wrong_in_common[0, :, 3, 0] *= -1
-    same = [float(_loss(answer, batch, plan)) for answer in (wrong_in_rare, wrong_in_common)]
-    rare, common = (float(_loss(answer, batch, weighted)) for answer in (wrong_in_rare, wrong_in_common))
+    same = [float(loss_of(answer, batch, plan)) for answer in (wrong_in_rare, wrong_in_common)]
+    rare, common = (float(loss_of(answer, batch, weighted)) for answer in (wrong_in_rare, wrong_in_common))
     assert same[0] == pytest.approx(same[1])
-    base = float(_loss(target * 8 - 4, batch, plan))
+    base = float(loss_of(target * 8 - 4, batch, plan))
     assert (rare - base) / (common - base) == pytest.approx(6, rel=1e-3), "3.0 beside 0.5"
     frames = Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 2]), torch.ones(2))
     logits = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]])
-    assert _loss(logits, frames, weighted) > _loss(logits, frames, plan)
+    assert loss_of(logits, frames, weighted) > loss_of(logits, frames, plan)
 
 
 def test_soft_dice_counts_a_small_class_like_a_large_one_and_nothing_where_nothing_is_known():
@@ -525,12 +527,12 @@ def test_soft_dice_counts_a_small_class_like_a_large_one_and_nothing_where_nothi
     weight = torch.ones(1, 1, 16, 16)
     plan = SimpleNamespace(class_weights=(), dice=1.0, label_smoothing=0.0)
     batch = Batch(torch.zeros(1, 1, 16, 16), target, weight)
-    assert float(_loss(target * 40 - 20, batch, plan)) == pytest.approx(0, abs=1e-4)
+    assert float(loss_of(target * 40 - 20, batch, plan)) == pytest.approx(0, abs=1e-4)
     without_small = torch.stack([torch.ones(1, 16, 16), torch.zeros(1, 16, 16)], dim=1) * 40 - 20
-    missed = float(_loss(without_small, batch, plan))
+    missed = float(loss_of(without_small, batch, plan))
     assert missed == pytest.approx(0.5 * (1 - 1 / 5) + 0.5 * (1 - 505 / 509), rel=1e-3)
     weight[:, :, :2, :2] = 0
-    assert float(_loss(without_small, batch, plan)) == pytest.approx(0, abs=1e-4)
+    assert float(loss_of(without_small, batch, plan)) == pytest.approx(0, abs=1e-4)
 
 
 def test_balanced_classes_weigh_one_over_the_root_of_their_share_and_crops_lie_on_each(masks, frames):
@@ -551,3 +553,109 @@ def test_balanced_classes_weigh_one_over_the_root_of_their_share_and_crops_lie_o
     assert training.plan(frames, "defects", 1, balance=True).class_weights == pytest.approx((1.05, 0.96), abs=0.02)
     with pytest.raises(BadSetting, match="name no classes"):
         training.plan(masks, "grains", 1, balance=True)
+
+
+def test_patience_ends_a_training_and_the_best_weights_are_taken(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 2)
+    monkeypatch.setattr("micro.training.loop._pace", lambda *_: 1.0)
+    plan = short(training.plan(masks, "grains", 1), steps=12, patience=2)
+    monkeypatch.setattr("micro.training.loop._lesson", scored_by(0.2, 0.6, 0.5, 0.4, 0.9, 0.9))
+    epochs, made = finish(training.train_steps(plan, masks, tmp_path / "a", making()))
+    assert [(epoch.done, epoch.score) for epoch in epochs] == [(2, 0.2), (4, 0.6), (6, 0.5), (8, 0.4)]
+    monkeypatch.setattr("micro.training.loop._lesson", scored_by(0.2, 0.6))
+    four = plan.model_copy(update={"steps": 4})
+    assert weights(made) == weights(finish(training.train_steps(four, masks, tmp_path / "b", making()))[1])
+
+
+def scored_by(*scores):
+    real, given = loop._lesson, iter(scores)
+
+    def lesson(plan, folder, train, place, making):
+        return real(plan.model_copy(update={"patience": 0}), folder, train, place, making)[0], lambda _: next(given)
+
+    return lesson
+
+
+def test_a_training_that_stops_early_is_the_same_after_a_stop_at_any_epoch(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop.STEPS_AN_EPOCH", 2)
+    plan = short(training.plan(masks, "grains", 1), steps=8, patience=1, split="image", held_out=("0.png",))
+    undisturbed = outcome(training.train_steps(plan, masks, tmp_path / "a", making()))
+    for stop in range(1, len(undisturbed.curves[0].points) + 1):
+        out = tmp_path / f"b{stop}"
+        stopped = training.train_steps(plan, masks, out, making())
+        for _ in range(stop):
+            next(stopped)
+        stopped.close()
+        resumed = outcome(training.train_steps(plan, masks, out, making(), resume=True))
+        assert weights(resumed.bundle) == weights(undisturbed.bundle)
+        assert resumed.curves == undisturbed.curves
+
+
+def test_what_says_when_to_stop_never_trains(masks, frames):
+    plan = training.plan(masks, "grains", 1).model_copy(update={"patience": 3})
+    train = list(masks.images)
+    (trains, *_), (aside, *_) = set_aside(plan, train)
+    known = np.flatnonzero((aside.labels >= 0).any(axis=0))
+    assert trains.labels.shape[1] + PLACE_GAP_PX == known[0]
+    frames_train, frames_aside = set_aside(plan, frames.images)
+    assert {item.group for item in frames_train}.isdisjoint(item.group for item in frames_aside)
+    assert len(frames_train) + len(frames_aside) == len(frames.images)
+    assert set_aside(plan.model_copy(update={"patience": 0}), train) == (train, [])
+    with pytest.raises(BadFolder, match="too small"):
+        set_aside(plan, sides(plan, masks.images)[0])
+
+
+def test_images_without_annotation_teach_every_other_step_of_the_second_half(masks, tmp_path):
+    plan = short(training.plan(masks, "grains", 1, unlabelled="more"), steps=8)
+    images = tuple(item.image for item in masks.images[:2])
+    sampler = Sampler(plan, tasks.find("grains"), (masks.images,), images)
+    assert [sampler.batch(number).is_known for number in range(8)] == [True] * 5 + [False, True, False]
+    more = replace(making(), unlabelled=images)
+    _, made = finish(training.train_steps(plan, masks, tmp_path / "a", more))
+    _, plain = finish(
+        training.train_steps(plan.model_copy(update={"unlabelled": None}), masks, tmp_path / "b", making())
+    )
+    assert weights(made) != weights(plain)
+    assert [(source.name, source.images) for source in made.card.data][1:] == [("more", 2)]
+
+
+def test_only_what_a_network_is_sure_of_both_ways_is_learned():
+    class Halves(torch.nn.Module):
+        """Sure of the left quarter as it lies in the image, of the right quarter as it is told, unsure between."""
+
+        def forward(self, pixels):
+            return pixels * 10
+
+    pixels = torch.zeros(1, 1, 4, 8)
+    pixels[..., :2], pixels[..., -2:] = 1, -1
+    batch = Batch(pixels, torch.zeros(1, 1, 4, 8), torch.zeros(1, 1, 4, 8), is_known=False)
+    learned = guessed(Halves(), {}, batch)
+    assert learned.weight[0, 0, 0].tolist() == [1, 1, 0, 0, 0, 0, 1, 1]
+    assert learned.target[0, 0, 0, [0, 7]].tolist() == pytest.approx([1, 0], abs=1e-3)
+
+    class Sided(torch.nn.Module):
+        """Says that the left half of whatever it is shown is inside."""
+
+        def forward(self, pixels):
+            answer = torch.full_like(pixels, -9.0)
+            answer[..., :4] = 9
+            return answer
+
+    assert not guessed(Sided(), {}, batch).weight.any()
+
+
+def test_a_folder_of_images_without_annotation_is_read_or_its_faults_are_listed(masks, tmp_path):
+    for number, item in enumerate(masks.images[:2]):
+        write(tmp_path / "more" / "deep" / f"{number}.png", item.image.pixels[..., 0])
+    assert [image.name for image in folder.unlabelled(tmp_path / "more")] == ["0.png", "1.png"]
+    (tmp_path / "more" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(BadFolder, match=r"broken\.png"):
+        folder.unlabelled(tmp_path / "more")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadFolder, match="0 images"):
+        folder.unlabelled(tmp_path / "empty")
+
+
+def test_a_task_of_frames_cannot_learn_from_images_without_annotation(frames):
+    with pytest.raises(BadSetting, match="only maps are learned"):
+        training.plan(frames, "defects", 1, unlabelled="more")

@@ -76,9 +76,12 @@ def models_show(name: str) -> int:
         Name of an installed bundle, or the folder of one.
     """
     from micro import bundle, tasks
+    from micro.card import START
 
     card = bundle.load(name).card
     out.print(json.dumps(card.model_dump(), indent=2, ensure_ascii=False))
+    if card.task == START:
+        return DONE
     for key, info in tasks.find(card.task).settings.model_fields.items():
         out.print(f"--set {key}={card.settings.get(key, info.default)}  {info.description}")
     return DONE

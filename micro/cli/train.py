@@ -33,6 +33,7 @@ def train(
     corrections: Path | None = None,
     store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
     beside: Annotated[tuple[Path, ...], Parameter(name="--with")] = (),
+    unlabelled: Path | None = None,
     plan: Path | None = None,
     write_plan: Path | None = None,
     resume: bool = False,
@@ -77,6 +78,9 @@ def train(
         Address of that run's ledger, where it is no file in its folder.
     beside
         A further annotated folder that trains and measures nothing, such as drawn scenes; repeat for more.
+    unlabelled
+        Folder of images that nobody annotated: in the second half, every other step learns what the network is sure of
+        there.
     plan
         YAML file of a plan that --write-plan wrote for the same folder and that was edited since.
     write_plan
@@ -110,6 +114,7 @@ def train(
         beside=further,
         device=device,
         balance=balance,
+        unlabelled=unlabelled.resolve().name if unlabelled else None,
     )
     if plan is not None:
         planned = training.read_plan(plan, planned, annotated.images)
@@ -131,6 +136,7 @@ def train(
         start=begun,
         measure=folders.read(measure, wanted) if measure else None,
         beside=further,
+        unlabelled=folders.unlabelled(unlabelled) if unlabelled else (),
         device=device,
     )
     outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)

@@ -3,7 +3,7 @@
 from micro.folder.correction import corrected
 from micro.folder.encoding import REENCODE_QUALITY, is_lossless, reencoded
 from micro.folder.folder import Annotated, AnnotatedFolder, annotated
-from micro.folder.reading import read
+from micro.folder.reading import read, unlabelled
 from micro.folder.shelf import Shelf
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "is_lossless",
     "read",
     "reencoded",
+    "unlabelled",
 ]

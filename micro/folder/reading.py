@@ -129,6 +129,22 @@ def read(root: Path, wanted: Collection[Annotation] = (), group_by: str | None =
     )
 
 
+def unlabelled(root: Path) -> tuple[Micrograph, ...]:
+    """Read every image in a folder and the folders in it; raise BadFolder when there is none, or one cannot be read."""
+    if not root.is_dir():
+        raise BadFolder(f"{root}: no such folder.")
+    shelf, found, problems = Shelf(), [], []
+    for path in sorted(path for path in root.rglob("*") if formats.is_image_name(path)):
+        try:
+            image = formats.read(path)
+            found.append(replace(image, pixels=shelf.keep(image.pixels)))
+        except UnreadableImage as fault:
+            problems.append(f"  - {fault}")
+    if problems or not found:
+        raise BadFolder("\n".join([f"{root}: {len(found)} images could be read.", *problems]))
+    return tuple(found)
+
+
 # --- masks as images --------------------------------------------------------------------------------------------------
 
 

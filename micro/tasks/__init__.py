@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from micro.card import START
 from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -159,6 +160,11 @@ def names() -> tuple[str, ...]:
 
 def find(name: str) -> Task:
     """Return the task of that name, or raise BadSetting."""
+    if name == START:
+        raise BadSetting(
+            "This bundle is a start for training and answers no image. Train from it, and predict with what comes out: "
+            "micro train FOLDER --task TASK --from BUNDLE --out DIR."
+        )
     if name not in names():
         raise BadSetting(f"No task {name!r}. There are: {', '.join(names())}.")
     task = importlib.import_module(f"{__name__}.{name}").TASK

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +16,19 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import decide, drift, networks, trial
+from micro.card import START
 from micro.engine import Engine, pick_device
 from micro.errors import BadSetting, MicroError
 from micro.folder import Annotated, AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.score.folds import fold_numbers
+from micro.training.guesses import guessed
 from micro.training.making import Making, card_of, keep_readme
 from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
-from micro.training.sides import fold_sides, sides
+from micro.training.sides import fold_sides, set_aside, sides
 
 CHECKPOINT = "checkpoint.pt"
 STEPS_AN_EPOCH = 50
@@ -40,7 +42,9 @@ HALO_IMAGES = 2
 # So many images that were answered worst are shown to whoever trained.
 WORST = 6
 LEAST_HALO_STRIDES = 4
+HEAD = "segmentation_head"
 State = dict[str, Tensor]
+Check = Callable[[State], float]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Epoch:
     part: which training this is ("fold 2 of 5", "final").
     done, total: steps of this part.
     loss: mean over the steps since the last epoch, which took so many seconds.
+    score: of the engine's answers to images set aside, 0 to 1; None where nothing is set aside.
     """
 
     part: str
@@ -57,14 +62,35 @@ class Epoch:
     total: int
     loss: float
     seconds: float
+    score: float | None = None
 
     @property
     def note(self) -> str:
         """The epoch in words."""
-        return f"{self.part}: loss {self.loss:.4f}, {self.seconds:.0f} s"
+        said = "" if self.score is None else f", score {self.score:.3f}"
+        return f"{self.part}: loss {self.loss:.4f}{said}, {self.seconds:.0f} s"
 
 
-class _Fitted(NamedTuple):
+@dataclass
+class _Way:
+    """How far a training is.
+
+    losses: steps done, and the mean loss over those since the entry before.
+    best: after how many steps the weights did best on the images set aside, how well, and these weights.
+    """
+
+    losses: list[tuple[int, float]]
+    best: tuple[int, float, State] | None
+
+    @property
+    def done(self) -> int:
+        return self.losses[-1][0] if self.losses else 0
+
+    def is_over(self, patience: int) -> bool:
+        return self.best is not None and self.done - self.best[0] >= patience * STEPS_AN_EPOCH
+
+
+class Fitted(NamedTuple):
     """The averaged weights of one training, and the way there."""
 
     weights: State
@@ -95,12 +121,10 @@ def train_steps(
     if (out / PLAN).exists():
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
-    task = plan.task_learned
     curves, scored, looks, answers = yield from _folds(plan, folder, work, making)
-    beside = [each.images for each in making.beside]
     train, test = sides(plan, folder.images)
-    samples = Sampler(plan, task, (train, *beside))
-    state, curve = yield from _fit(plan, samples, work / "final", "final", making)
+    samples, check = _lesson(plan, folder, train, work / "final", making)
+    state, curve = yield from fit(plan, samples, work / "final", "final", making, check)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
     if test:
@@ -150,8 +174,8 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
     for number in range(plan.folds):
         train, test = fold_sides(plan, folder.images, number)
         place = work / f"fold-{number + 1}"
-        samples = Sampler(plan, plan.task_learned, (train, *(each.images for each in making.beside)))
-        state, curve = yield from _fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making)
+        samples, check = _lesson(plan, folder, train, place, making)
+        state, curve = yield from fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making, check)
         tried.curves.append(curve)
         saved = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))
         engine = Engine(saved, device=making.device)
@@ -178,11 +202,29 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
     return tried._replace(scored=scored, answers=answers)
 
 
+def _lesson(
+    plan: TrainingPlan, folder: AnnotatedFolder, train: Sequence[Annotated], place: Path, making: Making
+) -> tuple[Sampler, Check | None]:
+    """Return what one training learns from, and what says how good it is, if the plan wants to stop by that."""
+    train, aside = set_aside(plan, train)
+    samples = Sampler(plan, plan.task_learned, (train, *(each.images for each in making.beside)), making.unlabelled)
+    if not aside:
+        return samples, None
+
+    def check(state: State) -> float:
+        saved = bundles.save(place / "check", card_of(plan, folder, making, ()), _named(plan, state))
+        return float(1 - trial.run(Engine(saved, device=making.device), aside).badness().mean())
+
+    return samples, check
+
+
 def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -> trial.Trial | str:
     """Return what the bundle that training began from says of the same images, or why it cannot be asked."""
     if making.start is None:
         return "It began from no bundle."
     begun = making.start.card
+    if begun.task == START:
+        return f"{begun.name} is a start, which answers no image."
     if (begun.task, begun.classes) != (engine.card.task, engine.card.classes):
         return f"{begun.name} answers another question: {begun.task}, {', '.join(begun.classes)}."
     try:
@@ -209,25 +251,28 @@ def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> tria
     return replace(answers, probabilities=decide.tempered(answers.probabilities, temperatures))
 
 
-def _fit(
-    plan: TrainingPlan, samples: Sampler, place: Path, part: str, making: Making
-) -> Generator[Epoch, None, _Fitted]:
-    """Train one network from the last checkpoint in place, or from the start, and return its averaged weights."""
+def fit(
+    plan: TrainingPlan, samples: Sampler, place: Path, part: str, making: Making, check: Check | None = None
+) -> Generator[Epoch, None, Fitted]:
+    """Train one network from the last checkpoint in place, or from the start, and return its averaged weights.
+
+    check: how good weights are, asked after each epoch; the best ones are returned, and the plan's patience ends it.
+    """
     torch.manual_seed(plan.seed)
     network = networks.build(plan.network)
-    known = _take_over(network, _starting_weights(plan, making.start))
+    known = take_over(network, starting_weights(plan, making.start))
     device = pick_device(making.device)
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     place.mkdir(parents=True, exist_ok=True)
-    losses: list[tuple[int, float]] = []
-    done = _restore(place / CHECKPOINT, network, average, optimiser, losses)
+    way = _restore(place / CHECKPOINT, network, average, optimiser)
     fresh: list[Tensor] = []  # a loss that is read at once would let a GPU wait
     began = time.perf_counter()
     network.train()
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    for step, batch in enumerate(samples.batches(done, plan.steps, device), start=done):
+    last = way.done if way.is_over(plan.patience) else plan.steps
+    for step, batch in enumerate(samples.batches(way.done, last, device), start=way.done):
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _pace(step, plan.steps)
         for norm in norms:
@@ -235,43 +280,61 @@ def _fit(
             norm.momentum = max(NEWEST_SHARE, 1 / (step + 1))
         for parameter in known:
             parameter.requires_grad_(step >= plan.frozen_steps)
+        learned = batch if batch.is_known else guessed(network, average, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
             answer = network(batch.pixels)
-        loss = _loss(answer.float(), batch, plan)
+        loss = loss_of(answer.float(), learned, plan)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        _follow(average, network, min(plan.ema_decay, (1 + step) / (10 + step)))
+        follow(average, network, min(plan.ema_decay, (1 + step) / (10 + step)))
         fresh.append(loss.detach())
         done = step + 1
         if done % STEPS_AN_EPOCH == 0 or done == plan.steps:
-            losses.append((done, sum(map(float, fresh)) / len(fresh)))
-            _store(place / CHECKPOINT, network, average, optimiser, losses)
-            yield Epoch(part, done, plan.steps, losses[-1][1], time.perf_counter() - began)
+            way.losses.append((done, sum(map(float, fresh)) / len(fresh)))
+            score = None if check is None else check({name: value.cpu() for name, value in average.items()})
+            if score is not None and (way.best is None or score > way.best[1]):
+                way.best = done, score, {name: value.clone() for name, value in average.items()}
+            _store(place / CHECKPOINT, network, average, optimiser, way)
+            yield Epoch(part, done, plan.steps, way.losses[-1][1], time.perf_counter() - began, score)
             fresh, began = [], time.perf_counter()
-    return _Fitted({name: value.cpu() for name, value in average.items()}, Curve(part, tuple(losses)))
+            if way.is_over(plan.patience):
+                break
+    weights = average if way.best is None else way.best[2]
+    return Fitted({name: value.cpu() for name, value in weights.items()}, Curve(part, tuple(way.losses)))
 
 
-def _starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State:
+def starting_weights(plan: TrainingPlan, start: bundles.Bundle | None) -> State:
+    """Return the weights that a plan begins from, by the names of its network; a start holds one last layer a task."""
     if start is not None:
-        return {name.partition(".")[2]: torch.from_numpy(value) for name, value in start.weights().items()}
+        learned = {name.partition(".")[2]: torch.from_numpy(value) for name, value in start.weights().items()}
+        return {name.replace(f"{plan.task}_head.", f"{HEAD}."): value for name, value in learned.items()}
     return networks.imagenet(plan.network) if plan.start == IMAGENET else {}
 
 
-def _take_over(network: nn.Module, weights: State) -> list[nn.Parameter]:
+def take_over(network: nn.Module, weights: State) -> list[nn.Parameter]:
     """Take the weights of every layer that has the same name and shape; the others stay random.
 
+    Those of a first layer for another number of channels are taken so that a grey image gives what it gave there.
     Return the parameters that were taken, without those of the last layer, which always has something to learn.
     """
     state = network.state_dict()
-    taken = {name: value for name, value in weights.items() if name in state and state[name].shape == value.shape}
+    fitting = {name: _for_channels(value, state[name].shape) for name, value in weights.items() if name in state}
+    taken = {name: value for name, value in fitting.items() if state[name].shape == value.shape}
     network.load_state_dict(state | taken)
     parameters = dict(network.named_parameters())
     last = list(parameters)[-1].rpartition(".")[0]
     return [value for name, value in parameters.items() if name in taken and name.rpartition(".")[0] != last]
 
 
-def _loss(answer: Tensor, batch: Batch, plan: TrainingPlan) -> Tensor:
+def _for_channels(value: Tensor, shape: torch.Size) -> Tensor:
+    """Return the weights of a first layer for 1 channel instead of 3, or the reverse, and others as they are."""
+    if len(shape) != 4 or {value.shape[1:2], shape[1:2]} != {(1,), (3,)}:
+        return value
+    return value.mean(dim=1, keepdim=True).expand(-1, shape[1], -1, -1) * (value.shape[1] / shape[1])
+
+
+def loss_of(answer: Tensor, batch: Batch, plan: TrainingPlan) -> Tensor:
     """Return weighted binary cross-entropy against soft maps, with soft Dice, or cross-entropy against classes."""
     weights = answer.new_tensor(plan.class_weights) if plan.class_weights else None
     if answer.ndim == 2:
@@ -306,7 +369,7 @@ def _pace(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def _follow(average: State, network: nn.Module, decay: float) -> None:
+def follow(average: State, network: nn.Module, decay: float) -> None:
     """Move the running average of the weights towards the network's; counters are copied."""
     for name, value in network.state_dict().items():
         if value.is_floating_point():
@@ -315,32 +378,23 @@ def _follow(average: State, network: nn.Module, decay: float) -> None:
             average[name].copy_(value)
 
 
-def _store(
-    path: Path,
-    network: nn.Module,
-    average: State,
-    optimiser: torch.optim.Optimizer,
-    losses: Sequence[tuple[int, float]],
-) -> None:
+def _store(path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer, way: _Way) -> None:
     part = path.with_suffix(".part")
     states = {"network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
-    torch.save({**states, "losses": losses}, part)
+    torch.save({**states, "losses": way.losses, "best": way.best}, part)
     part.replace(path)
 
 
-def _restore(
-    path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer, losses: list[tuple[int, float]]
-) -> int:
-    """Load a checkpoint if there is one and return the steps done; a checkpoint cannot run code (weights_only)."""
+def _restore(path: Path, network: nn.Module, average: State, optimiser: torch.optim.Optimizer) -> _Way:
+    """Load a checkpoint if there is one and return the way so far; a checkpoint cannot run code (weights_only)."""
     if not path.exists():
-        return 0
+        return _Way([], None)
     states = torch.load(path, weights_only=True, map_location="cpu")
     network.load_state_dict(states["network"])
     optimiser.load_state_dict(states["optimiser"])
     for name, value in states["average"].items():
         average[name].copy_(value)
-    losses += states["losses"]
-    return losses[-1][0]
+    return _Way(states["losses"], states["best"])
 
 
 def _keep_plan(path: Path, plan: TrainingPlan, resume: bool) -> None:

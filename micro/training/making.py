@@ -58,6 +58,7 @@ class Making:
     start: the bundle that the plan begins from, if it begins from one.
     measure: another annotated folder, that nothing trains on, to measure the result on as well.
     beside: further folders that train and measure nothing.
+    unlabelled: images that nobody annotated.
     device: where networks learn and are measured: "auto", "cpu", "cuda", "cuda:1" or "mps".
     """
 
@@ -68,6 +69,7 @@ class Making:
     start: Bundle | None = None
     measure: AnnotatedFolder | None = None
     beside: tuple[AnnotatedFolder, ...] = ()
+    unlabelled: tuple[Micrograph, ...] = ()
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
                 role=f"training, and measuring on {plan.describe_held_out()}",
             ),
             *_beside(making),
+            *_unlabelled(plan, making),
         ),
         scores=scores,
         limits=making.about.limits,
@@ -118,6 +121,13 @@ def _beside(making: Making) -> list[DataSource]:
         DataSource(name=source.name, images=len(each.images), licence=source.licence, role="training only")
         for source, each in zip(said, making.beside, strict=True)
     ]
+
+
+def _unlabelled(plan: TrainingPlan, making: Making) -> list[DataSource]:
+    if plan.unlabelled is None:
+        return []
+    role = "training by the network's own answers; nobody annotated them"
+    return [DataSource(name=plan.unlabelled, images=len(making.unlabelled), licence="not stated", role=role)]
 
 
 def keep_readme(folder: Path, card: Card, trial: str) -> None:

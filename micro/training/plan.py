@@ -60,6 +60,10 @@ class TrainingPlan(BaseModel):
     dice: share of the soft Dice loss of maps, in which a small class counts as much as a large one; the rest is
         cross-entropy.
     scale: at which images are shown to the network, for a task with such a setting; the bundle's card then says so.
+    unlabelled: name of a folder of images that nobody annotated: in the second half every other step learns what the
+        averaged weights are sure of there.
+    patience: epochs of 50 steps without a better score, by the engine, on images set aside from those that train; then
+        training stops, and the best weights are taken. 0: all train, and all steps are done.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +90,8 @@ class TrainingPlan(BaseModel):
     class_weights: tuple[float, ...] = ()
     dice: float = Field(default=0, ge=0, le=1)
     scale: float = Field(default=1, gt=0, le=4)
+    unlabelled: str | None = None
+    patience: int = Field(default=0, ge=0)
 
     @property
     def task_learned(self) -> tasks.Task:
@@ -111,7 +117,9 @@ class TrainingPlan(BaseModel):
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
                 + (f" at {self.scale:g} of the images' scale" if self.scale != 1 else "")
                 + (f", {runs} times" if runs > 1 else "")
-                + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else ""),
+                + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else "")
+                + (f", then also from {self.unlabelled}, which nobody annotated" if self.unlabelled else "")
+                + (f", or until {self.patience} epochs are no better" if self.patience else ""),
                 f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
                 f"products   in {self.precision}",
                 f"loss       {self._describe_loss()}",
@@ -147,6 +155,7 @@ def plan(
     beside: Sequence[AnnotatedFolder] = (),
     device: str = "cpu",
     balance: bool = False,
+    unlabelled: str | None = None,
 ) -> TrainingPlan:
     """Derive a plan that takes about `minutes` on two cores, and less on a GPU.
 
@@ -156,6 +165,7 @@ def plan(
     start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
         take its weights. A classifier of other classes than its start's is frozen but for its last layer at first.
     beside: folders whose images train as well, such as drawn scenes; none of them measures.
+    unlabelled: name of a folder of images that nobody annotated, to learn from as well.
     balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
     device: on which it is to be trained; CUDA multiplies in bfloat16, and so does a CPU that is fast at it.
 
@@ -191,6 +201,8 @@ def plan(
     )
     enough = len(folder.images) >= 10 and groups >= HELD_OUT_OF
     split: Literal["image", "place", "folds"] = "folds" if folds else "image" if enough else "place"
+    if unlabelled is not None and not task.outputs:
+        raise BadSetting(f"{task_name} names whole frames, and only maps are learned from images without annotation.")
     if split == "place" and not task.outputs:
         raise BadFolder(
             f"{folder.root}: {len(folder.images)} images in {groups} groups are too few to hold some out; ten in "
@@ -226,6 +238,7 @@ def plan(
         beside=tuple(each.root.resolve().name for each in beside),
         precision=precision,
         class_weights=_class_weights(folder) if balance else (),
+        unlabelled=unlabelled,
     )
 
 
@@ -247,7 +260,7 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
         raise BadSetting(f"{path}: not a plan. {reasons}") from fault
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         raise BadSetting(f"{path}: not a plan. {fault}") from fault
-    for name in ("task", "folder", "start", "beside"):
+    for name in ("task", "folder", "start", "beside", "unlabelled"):
         if getattr(edited, name) != getattr(derived, name):
             raise BadSetting(
                 f"{path}: its {name} is {getattr(edited, name)!r}, and the command says {getattr(derived, name)!r}."

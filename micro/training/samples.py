@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micro.engine import with_channels
-from micro.folder import Annotated, Shelf
+from micro.folder import Annotated, Shelf, annotated
 from micro.illumination import Scaling
+from micro.micrograph import Micrograph
 from micro.tasks import TWIN, Task
 from micro.tiles import resize
 from micro.training.augmentation import Augmentation
@@ -37,18 +38,22 @@ class Batch:
     pixels: (B, C, y, x) float32, scaled.
     target: (B, K, y, x) float32 for maps, or (B,) int64 for classes.
     weight: (B, 1, y, x) float32 for maps, or (B,) ones.
+    is_known: whether people said what target and weight hold; else they are empty.
     """
 
     pixels: Tensor
     target: Tensor
     weight: Tensor
+    is_known: bool = True
 
     def on(self, device: torch.device) -> "Batch":
         """Return the batch on a device, on its way there while the device still works on the one before."""
         if device.type == "cuda":
-            parts = (part.pin_memory() for part in (self.pixels, self.target, self.weight))
-            return Batch(*(part.to(device, non_blocking=True) for part in parts))
-        return Batch(self.pixels.to(device), self.target.to(device), self.weight.to(device))
+            pixels, target, weight = (
+                part.pin_memory().to(device, non_blocking=True) for part in (self.pixels, self.target, self.weight)
+            )
+            return Batch(pixels, target, weight, self.is_known)
+        return Batch(self.pixels.to(device), self.target.to(device), self.weight.to(device), self.is_known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +75,23 @@ class _Source:
 class Sampler:
     """Batches of a plan: batch n is the same in every run, whether or not training was interrupted."""
 
-    def __init__(self, plan: TrainingPlan, task: Task, folders: Sequence[Sequence[Annotated]]) -> None:
-        """Take the images of each folder; every folder gives as many crops as the others."""
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        task: Task,
+        folders: Sequence[Sequence[Annotated]],
+        unlabelled: Sequence[Micrograph] = (),
+    ) -> None:
+        """Take the images of each folder; every folder gives as many crops as the others.
+
+        Images that nobody annotated make every other batch of the second half.
+        """
         self._plan = plan
         self._task = task
         shelf = Shelf()
         self._folders = [[_source(plan, task, item, shelf) for item in images] for images in folders]
         self._sources = [source for sources in self._folders for source in sources]
+        self._unlabelled = [_source(plan, task, _unknown(image), shelf) for image in unlabelled]
         self._own = threading.local()
 
     @property
@@ -106,9 +121,11 @@ class Sampler:
         """Return batch `number`."""
         random = np.random.default_rng((self._plan.seed, number))
         if self._task.outputs:
-            crops = [self._crop(random) for _ in range(self._plan.batch)]
+            is_known = not self._unlabelled or number < self._plan.steps / 2 or number % 2 == 0
+            crops = [self._crop(random, is_known) for _ in range(self._plan.batch)]
             pixels, maps, weights = (np.stack(part) for part in zip(*crops, strict=True))
-            return Batch(_channels_first(pixels), torch.from_numpy(maps), torch.from_numpy(weights[:, np.newaxis]))
+            weights = weights[:, np.newaxis]
+            return Batch(_channels_first(pixels), torch.from_numpy(maps), torch.from_numpy(weights), is_known)
         sources = [self._sources[index] for index in self._next_frames(number)]
         frames = np.stack([self._frame(source, random) for source in sources])
         classes = torch.tensor([source.class_number for source in sources])
@@ -132,9 +149,9 @@ class Sampler:
         pixels = self._augmentation.frame(source.pixels, random)
         return _scaled(pixels, self._task.scaling(pixels))
 
-    def _crop(self, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    def _crop(self, random: np.random.Generator, is_known: bool) -> tuple[NDArray[np.float32], ...]:
         """Return scaled pixels (y, x, C), maps (K, y, x) and weight (y, x) of one random crop."""
-        sources = self._any_folder(random)
+        sources = self._any_folder(random) if is_known else self._unlabelled
         source = sources[random.integers(len(sources))]
         assert self._task.encode is not None
         rows, columns = self._window(source, random)
@@ -178,6 +195,11 @@ def _source(plan: TrainingPlan, task: Task, item: Annotated, shelf: Shelf) -> _S
     places = _places(labels, len(plan.class_weights))
     kept = stored if np.shares_memory(stored, item.image.pixels) else shelf.keep(stored)
     return _Source(kept, labels, class_number, task.scaling(kept), places)
+
+
+def _unknown(image: Micrograph) -> Annotated:
+    """Return an image of which nothing is known."""
+    return annotated(image, np.full((image.height_px, image.width_px), -1, np.int32), None)
 
 
 def _places(labels: NDArray[np.int32], classes: int) -> NDArray[np.int64]:

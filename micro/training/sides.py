@@ -9,7 +9,7 @@ from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
 from micro.score.folds import fold_numbers
-from micro.training.plan import PLACE_GAP_PX, PLAN, TrainingPlan
+from micro.training.plan import HELD_OUT_OF, PLACE_GAP_PX, PLAN, TrainingPlan
 
 Sides = tuple[list[Annotated], list[Annotated]]
 
@@ -33,6 +33,28 @@ def fold_sides(plan: TrainingPlan, images: Sequence[Annotated], fold: int) -> Si
     numbers = fold_numbers(groups, classes, plan.folds, plan.seed)
     train = [item for item, number in zip(images, numbers, strict=True) if number != fold]
     return train, [item for item, number in zip(images, numbers, strict=True) if number == fold]
+
+
+def set_aside(plan: TrainingPlan, train: Sequence[Annotated]) -> Sides:
+    """Part what may train into what trains and what says when to stop: a fifth of the groups, or each one's right.
+
+    Nothing is set aside where the plan has no patience.
+    """
+    if not plan.patience:
+        return list(train), []
+    groups, classes = [item.group for item in train], [item.class_name for item in train]
+    if len(set(groups)) >= HELD_OUT_OF:
+        numbers = fold_numbers(groups, classes, HELD_OUT_OF, plan.seed)
+        return (
+            [item for item, number in zip(train, numbers, strict=True) if number],
+            [item for item, number in zip(train, numbers, strict=True) if not number],
+        )
+    if any(item.labels is None for item in train):
+        raise BadFolder(f"{plan.folder}: {len(set(groups))} groups of frames train, too few to set some aside.")
+    trains, aside = sides(plan.model_copy(update={"split": "place", "held_out_share": 1 / HELD_OUT_OF}), train)
+    if not any((item.labels >= 0).any() for item in aside if item.labels is not None):
+        raise BadFolder(f"{plan.folder}: its images are too small to set a part aside. Train without patience.")
+    return trains, aside
 
 
 def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:

@@ -6,7 +6,7 @@ from qtpy.QtCore import QRect, QSize, Qt
 from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem
 
 from micro import bundle
-from micro.card import Card
+from micro.card import START, Card
 from micro.errors import MicroError
 
 PADDING_PX = 3
@@ -39,6 +39,8 @@ class CardList(QListWidget):
                 broken = QListWidgetItem(f"{name}\n{fault}")
                 broken.setFlags(Qt.ItemFlag.NoItemFlags)
                 self.addItem(broken)
+                continue
+            if card.task == START:
                 continue
             entry = QListWidgetItem(words(card))
             entry.setData(Qt.ItemDataRole.UserRole, name)
