@@ -20,13 +20,16 @@ class Enlarged(nn.Module):
         self.times = times
 
     def forward(self, tiles: Tensor) -> Tensor:
+        """Turn tiles (N, C, Y, X) into logits (N, K, Y, X)."""
         features = self.encoder(enlarge(tiles, self.times))
         return reduce(cast(Tensor, self.segmentation_head(self.decoder(features))), self.times)
 
 
 def enlarge(tiles: Tensor, times: int) -> Tensor:
+    """Return (N, C, Y, X) with so many pixels for one along each axis, interpolated bilinearly."""
     return F.interpolate(tiles, scale_factor=times, mode="bilinear") if times > 1 else tiles
 
 
 def reduce(answer: Tensor, times: int) -> Tensor:
+    """Return the means of squares of so many pixels along each axis."""
     return F.avg_pool2d(answer, times) if times > 1 else answer

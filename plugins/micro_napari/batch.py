@@ -173,7 +173,7 @@ class BatchWidget(DockPart):
         self.progress.show()
         self.show_report.hide()
         folder = Path(self.folder.text()).name
-        self._errand.start(f"segmenting the folder {folder}", lambda: run_steps(shlex.split(line)[1:]))
+        self._errand.start(f"segmenting the folder {folder}", run_steps(shlex.split(line)[1:]))
 
     def _on_heard(self, heard: Heard) -> None:
         facts = heard.facts

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, QThreadPool
+from qtpy.QtCore import QObject, Qt, QThreadPool
 
 from micro.errors import MicroError
 
@@ -42,10 +42,10 @@ class Errand(QObject):
         """Whether there is an end to wait for."""
         return self._run is not None
 
-    def start(self, title: str, begin: Callable[[], Steps]) -> None:
-        """Start work; title says what it is, for the question that napari asks when it is closed meanwhile."""
+    def start(self, title: str, steps: Steps) -> None:
+        """Start what has not begun; title says what it is, for the question that napari asks when it is closed."""
         assert self._run is None
-        self._run = _Run(self, title, begin)
+        self._run = _Run(self, title, steps)
 
     def stop(self) -> None:
         """Ask the work to stop at its next step, and wait for its end as usual."""
@@ -72,11 +72,13 @@ class Errand(QObject):
 class _Run(QObject):
     """One piece of work. A QObject of the window's thread, so that what the worker says arrives there."""
 
-    def __init__(self, errand: Errand, title: str, begin: Callable[[], Steps]) -> None:
+    def __init__(self, errand: Errand, title: str, steps: Steps) -> None:
         super().__init__(errand)
         self.errand: Errand | None = errand
         self.stopped = threading.Event()
-        worker = create_worker(_Named(_steps, begin=begin, stopped=self.stopped, title=title), _start_thread=False)
+        worker = create_worker(_Named(_driven, steps=steps, stopped=self.stopped, title=title), _start_thread=False)
+        # when napari is closed it drops work where it stands: what that holds is let go here, in the worker's thread
+        worker.aborted.connect(lambda: steps.close(), type=Qt.ConnectionType.DirectConnection)
         worker.yielded.connect(self._hear)
         worker.returned.connect(self._end)
         worker.errored.connect(self._fail)
@@ -101,9 +103,8 @@ class _Run(QObject):
         self.deleteLater()
 
 
-def _steps(begin: Callable[[], Steps], stopped: threading.Event, title: str) -> Steps:  # noqa: ARG001
+def _driven(steps: Steps, stopped: threading.Event, title: str) -> Steps:  # noqa: ARG001
     """Work through a generator, and close it in this thread when it is to stop: that may take a while."""
-    steps = begin()
     try:
         while not stopped.is_set():
             yield next(steps)

@@ -126,7 +126,7 @@ class MeasureWidget(DockPart):
         layers = [self.chosen.layer, *(self.chosen.others() if self.together.isChecked() else ())]
         fields = tuple(_field(layer) for layer in layers)
         self.assess.setEnabled(False)
-        self._errand.start("grain size by every method", lambda: self._aside.assess_steps(Specimen(fields)))
+        self._errand.start("grain size by every method", self._aside.assess_steps(Specimen(fields)))
 
     def _on_page(self, page: str | Refusal) -> None:
         self.assess.setEnabled(True)

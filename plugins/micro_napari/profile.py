@@ -1,6 +1,6 @@
 """The dock that learns a microscope setting: click flakes whose layers are known, name their layers, save a profile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -168,7 +168,7 @@ class ProfileWidget(DockPart):
 
     # --- saving -----------------------------------------------------------------------------------------------------
 
-    def _calibrate(self) -> Callable[[], Steps]:
+    def _calibrate(self) -> Steps:
         """Return the work that what is clicked and known asks for; raise BadSetting where the oxide is no number."""
         oxide = self.oxide_nm.text().strip()
         try:
@@ -182,7 +182,7 @@ class ProfileWidget(DockPart):
             fields = tuple((fact.image(), marks) for fact, marks in known)
             return (yield from aside.calibrate_steps(Calibration(fields, material, oxide_nm, gamma)))
 
-        return steps
+        return steps()
 
     def _on_save(self) -> None:
         try:

@@ -226,7 +226,7 @@ class SegmentWidget(DockPart):
         say(self._viewer, self.said, "")
         if corners is None and self._fit.tiles > 1:
             self._in_work = self._show_canvas(layer, asked.known.shape_px, self._fit.grid_px)
-        self._errand.start(f"segmenting {layer.name}", lambda: _steps(self._aside, asked))
+        self._errand.start(f"segmenting {layer.name}", _steps(self._aside, asked))
         self._look()
 
     def _show_canvas(self, layer: Any, shape_px: tuple[int, int], grid_px: tuple[int, int]) -> Any:

@@ -176,7 +176,7 @@ class TrainWidget(DockPart):
         lesson = self._lesson()
         self.plan.setEnabled(False)
         say(self._viewer, self.said, "Reading the folder…")
-        self._planning.start("planning a training", lambda: self._aside.plan_steps(lesson))
+        self._planning.start("planning a training", self._aside.plan_steps(lesson))
 
     def _on_plan(self, page: str | Refusal) -> None:
         self.plan.setEnabled(True)
@@ -202,7 +202,7 @@ class TrainWidget(DockPart):
         self.curve.clear()
         self.curve.show()
         say(self._viewer, self.said, "Training starts…")
-        self._training.start(f"training {self.name.text()}", lambda: run_steps(arguments))
+        self._training.start(f"training {self.name.text()}", run_steps(arguments))
         self._look()
         self.go.setText("Stop")
         self.go.setEnabled(True)
@@ -234,7 +234,7 @@ class TrainWidget(DockPart):
         start = self._lesson().start
         models = [name for name in (start, str(self.out)) if name]
         folder, aside = self.out, self._aside
-        self._comparing.start("before and after", lambda: _compare_steps(aside, folder, models))
+        self._comparing.start("before and after", _compare_steps(aside, folder, models))
         say(self._viewer, self.said, "Comparing on an image that never trained…")
 
     def _on_compare_step(self, step: Progress) -> None:
