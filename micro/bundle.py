@@ -20,6 +20,7 @@ from micro.errors import BadSetting, BrokenBundle, UnknownBundle
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+GRAPH = "classifier.onnx"
 REFERENCE = "reference.json"
 MAX_WEIGHTS_BYTES = 2**31
 
@@ -40,13 +41,7 @@ class Bundle:
         Raises BrokenBundle when the file is missing, is not what the card names, or is not safetensors. Nothing in a
         safetensors file can run code, and no other kind of file is opened.
         """
-        data = _read(self.folder, WEIGHTS)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != self.card.weights_sha256:
-            raise BrokenBundle(
-                f"{self.folder / WEIGHTS}: SHA-256 is {digest[:12]}..., and the card says "
-                f"{self.card.weights_sha256[:12]}... The weights were changed or damaged; install the bundle again."
-            )
+        data = self._verified(WEIGHTS, self.card.weights_sha256)
         try:
             stored = load_safetensors(data)
         except (SafetensorError, ValueError, KeyError) as fault:
@@ -56,6 +51,15 @@ class Bundle:
         return {
             name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in stored.items()
         }
+
+    def graph(self) -> bytes | None:
+        """Return the classifier as a graph, where the bundle holds one; raise BrokenBundle where it is another."""
+        return None if self.card.graph_sha256 is None else self._verified(GRAPH, self.card.graph_sha256)
+
+    def keep_graph(self, graph: bytes) -> None:
+        """Write the classifier as a graph into the bundle, and its hash into the card on disk."""
+        _write(self.folder / GRAPH, graph)
+        _write_card(self.folder, self.card.model_copy(update={"graph_sha256": hashlib.sha256(graph).hexdigest()}))
 
     def reference(self) -> Reference | None:
         """Return how this bundle's images and answers were distributed when it was made, if that lies in it.
@@ -74,6 +78,16 @@ class Bundle:
     def keep_reference(self, reference: Reference) -> None:
         """Write the reference into the bundle, in the place of an earlier one; `reference` reads it back."""
         _write(self.folder / REFERENCE, (reference.model_dump_json() + "\n").encode())
+
+    def _verified(self, name: str, sha256: str) -> bytes:
+        data = _read(self.folder, name)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != sha256:
+            raise BrokenBundle(
+                f"{self.folder / name}: SHA-256 is {digest[:12]}..., and the card says {sha256[:12]}... "
+                f"The file was changed or damaged; install the bundle again."
+            )
+        return data
 
 
 def places() -> tuple[Path, ...]:
@@ -182,7 +196,7 @@ def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -
     data = save_safetensors(half)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     _write(folder / WEIGHTS, data)
-    _write(folder / CARD, (json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n").encode())
+    _write_card(folder, card)
     return Bundle(folder, card)
 
 
@@ -197,6 +211,10 @@ def _read(folder: Path, name: str) -> bytes:
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise BrokenBundle(f"{path}: {path.stat().st_size} bytes is more than any bundle holds.")
     return path.read_bytes()
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    _write(folder / CARD, (json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -73,6 +73,9 @@ class Card(_CardPart):
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that training chose")
     temperature: float = Field(default=1, gt=0, description="of the classifier: its logits are divided by it")
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    graph_sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="of the classifier as a graph that CPUs are faster with"
+    )
     licence: str
     data: tuple[DataSource, ...]
     scores: tuple[Measured, ...]

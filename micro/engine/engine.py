@@ -26,6 +26,7 @@ from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate, steady
+from micro.networks.graph import Graph
 from micro.recipe import Recipe
 from micro.regions import Columns, Glimpse, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
@@ -80,7 +81,8 @@ class Engine:
         # frames share batches as they come, and their scores must not tell
         self._namer = self._classifier
         if self._classifier is not None and self.device.type == "cpu":
-            self._namer = steady(self._classifier)
+            graph = bundle.graph()
+            self._namer = steady(self._classifier) if graph is None else Graph(graph)
         if bundle.card.segmenter is not None:
             stride = networks.stride(bundle.card.segmenter)
             self._tiling = Tiling(

@@ -128,7 +128,7 @@ def throughput(scale: Scale, place: Path) -> Iterator[Figure]:
     """Yield what the line reaches of what decoding and the bare network allow, and of what a loop by hand reaches."""
     paths = draw(place / "frames", scale.frames)
     engine = Engine(bundle.load(MODEL), Recipe(model=MODEL), "cpu")
-    network = engine._classifier
+    network = engine._namer  # what answers frames
     assert network is not None
     batch = torch.rand(BATCH, 1, EDGE_PX, EDGE_PX)
 

@@ -84,7 +84,7 @@ def compare(count: int) -> Rates:
     with tempfile.TemporaryDirectory() as place:
         paths = draw(Path(place), count)
         engine = Engine(make_bundle(Path(place) / "benchmark", SPEC, task="defects"), device="cpu")
-        network = engine._classifier
+        network = engine._namer  # what answers frames
         assert network is not None
         batch = torch.rand(BATCH, 1, SPEC.input_px, SPEC.input_px)
 
