@@ -31,6 +31,15 @@ def test_the_seed_alone_comes_upon_every_kind() -> None:
     assert {strips.draw(seed).class_name for seed in range(40)} == set(strips.KINDS)
 
 
+def test_frames_of_edges_are_cracked_by_halves_and_the_others_show_every_other_kind() -> None:
+    scenes = [strips.edge(seed) for seed in range(28)]
+    assert [scene.class_name for scene in scenes] == ["edge_crack", "no_crack"] * 14
+    shown = [set(scene.class_names) for scene in scenes]
+    assert all(kinds == {"edge_crack"} for kinds in shown[::2])
+    assert shown[1::4] == [set()] * 7, "half of the others are clean"
+    assert set.union(*shown[3::4]) == set(strips.KINDS) - {"clean", "edge_crack"}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_clean_frame_has_no_region(seed: int) -> None:
     scene = strips.draw(seed, kind="clean")

@@ -15,7 +15,7 @@ from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
 from micro.scenes.strips import FRAME_MM, PIXEL_SIZE_UM, coil
 
-KINDS = ("flakes", "grains", "phases", "strips", "coil")
+KINDS = ("flakes", "grains", "phases", "strips", "edges", "coil")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.kind == "coil":
         save_coil(asked.out, asked.count, asked.seed, asked.period_mm)
         return
-    draw = importlib.import_module(f"micro.scenes.{asked.kind}").draw
+    module, function = ("strips", "edge") if asked.kind == "edges" else (asked.kind, "draw")
+    draw = getattr(importlib.import_module(f"micro.scenes.{module}"), function)
     size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
     how = {"etch": asked.etch or "any"} if asked.kind == "grains" else {}
     for seed in range(asked.seed, asked.seed + asked.count):

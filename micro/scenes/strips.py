@@ -6,7 +6,7 @@ nothing about how well a network does on a real line.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -60,6 +60,17 @@ def draw(seed: int, *, height_px: int = 128, width_px: int = 128, kind: str | No
     if rng.random() < 0.5:
         frame, labels = frame[:, ::-1], labels[:, ::-1].copy()
     return _scene(frame, labels, kind, f"{kind}-{seed}")
+
+
+def edge(seed: int, *, height_px: int = 128, width_px: int = 128) -> Scene:
+    """Draw a frame whose class is only whether the edge is cracked: "edge_crack" if the seed is even, or "no_crack".
+
+    Half of the frames without a crack are clean, the others show any other defect.
+    """
+    others = [kind for kind in KINDS if kind not in ("clean", "edge_crack")]
+    kind = "edge_crack" if seed % 2 == 0 else "clean" if seed % 4 == 1 else others[seed // 4 % len(others)]
+    scene = draw(seed, height_px=height_px, width_px=width_px, kind=kind)
+    return scene if kind == "edge_crack" else replace(scene, class_name="no_crack")
 
 
 def coil(seed: int, count: int, *, period_mm: float = 1570.0, others: float = 0.02) -> Iterator[Scene]:
