@@ -12,7 +12,7 @@ from micro import bundle, cli, formats, trial
 from micro.engine import Engine
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
-from micro.scenes import flakes, grains, phases
+from micro.scenes import flakes, grains, phases, strips
 from micro.score import regions
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
@@ -22,7 +22,16 @@ MEGABYTE = 2**20
 
 
 def test_the_first_bundles_are_here():
-    assert {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy", "sheet-steel"} <= set(SHIPPED)
+    first = {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy", "sheet-edge-crack", "sheet-steel"}
+    assert first <= set(SHIPPED)
+
+
+def test_a_bundle_that_learned_from_drawn_defects_says_so_first_and_knows_cracks_drawn_since():
+    made = bundle.load(WEIGHTS / "sheet-edge-crack")
+    assert made.card.summary.startswith("Learned from drawn defects alone")
+    engine = Engine(made, device="cpu")
+    answers = [(strips.edge(seed), engine.predict(strips.edge(seed).image)) for seed in range(5_000, 5_012)]
+    assert all(scene.class_name == answer.class_name for scene, answer in answers)
 
 
 def test_twins_that_are_kept_are_more_of_the_crystals_that_were_drawn():
