@@ -26,7 +26,7 @@ from tests.benchmarks.pitting import FOLDS, Frame, auroc, folds, frames, known, 
 
 MOVED = "_crop_1"
 SHAPE_PX = (128, 320)
-STEPS, BATCH, CROP_PX = 600, 8, 96
+STEPS, BATCH, CROP_PX = 400, 8, 96
 Scores = dict[str, dict[str, float]]
 """Way -> image -> score."""
 
@@ -36,7 +36,7 @@ def normal_frames(of: dict[str, list[Frame]], fold_of: dict[str, int], fold: int
     return [
         frame
         for name, series in of.items()
-        for frame in known(series)
+        for frame in series
         if fold_of[name] != fold and frame.annotation is None and MOVED not in frame.image.name
     ]
 
@@ -100,15 +100,20 @@ def some_crops(pictures: Sequence[NDArray[np.float32]], random: np.random.Genera
         yield picture[None, top : top + CROP_PX, left : left + CROP_PX]
 
 
-def look(bsdata: Path, model: str, every: int, out: Path) -> Scores:
+def some_frames(bsdata: Path, every: int) -> dict[str, list[Frame]]:
+    """Return position -> its frames of which it is known what they show, one in so many."""
+    found = positions(frames(bsdata))
+    return {name: known(series)[::every] for name, series in found.items() if series[0].is_series}
+
+
+def look(of: dict[str, list[Frame]], model: str, out: Path) -> Scores:
     """Return what both ways say of the frames of each fold; what an earlier call found is read."""
-    of = {name: series for name, series in positions(frames(bsdata)).items() if series[0].is_series}
     fold_of, encoder = folds(sorted(of)), Encoder(bundle.load(model), "cpu")
     scores: Scores = {"patches": {}, "drawing": {}}
-    for fold in range(FOLDS):
-        normal = normal_frames(of, fold_of, fold)[::every]
-        others = [frame for name, series in of.items() if fold_of[name] == fold for frame in series]
-        for way in scores:
+    for way in scores:
+        for fold in range(FOLDS):
+            normal = normal_frames(of, fold_of, fold)
+            others = [frame for name, series in of.items() if fold_of[name] == fold for frame in series]
             path = out / f"{way}-{fold}.json"
             if not path.is_file():
                 found = by_drawing(normal, others) if way == "drawing" else by_patches(encoder, normal, others)
@@ -118,14 +123,13 @@ def look(bsdata: Path, model: str, every: int, out: Path) -> Scores:
     return scores
 
 
-def report(bsdata: Path, scores: Scores) -> None:
+def report(of: dict[str, list[Frame]], scores: Scores) -> None:
     """Print the image AUROC of both ways, over all positions, and what the moved camera comes to."""
-    of = {name: series for name, series in positions(frames(bsdata)).items() if series[0].is_series}
     names = sorted(of)
     for way, found in scores.items():
         kinds: dict[str, dict[str, list[float]]] = {kind: {} for kind in ("clean", "pitted", "moved, sound", "moved")}
         for name, series in of.items():
-            for frame in known(series):
+            for frame in series:
                 kind = "clean" if frame.annotation is None else "pitted"
                 if MOVED in frame.image.name:
                     kind = "moved, sound" if frame.annotation is None else "moved"
@@ -148,10 +152,11 @@ def main() -> None:
     parser.add_argument("bsdata", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="sheet-steel")
-    parser.add_argument("--every", type=int, default=3, help="of the clean frames, nearly the same again and again")
+    parser.add_argument("--every", type=int, default=3, help="one frame in so many, as neighbours are nearly the same")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    report(asked.bsdata, look(asked.bsdata, asked.model, asked.every, asked.out))
+    of = some_frames(asked.bsdata, asked.every)
+    report(of, look(of, asked.model, asked.out))
 
 
 if __name__ == "__main__":
