@@ -250,7 +250,7 @@ def kept_answers(bundle: bundles.Bundle) -> Trial:
         )
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    names = bundle.card.classes
+    names = bundle.card.classifier.outputs if bundle.card.classifier else bundle.card.classes
     try:
         return Trial(
             class_names=names,

@@ -79,6 +79,8 @@ def calibrate(
 
         seen = folders.read(folder)
         out.print(seen.describe())
+        if seen.annotation != "frames":
+            raise BadSetting(f"{folder}: verdicts on frames are calibrated with frames, one folder a class.")
         # limits and temperature go together, so the card's temperature is put aside
         plain = replace(chosen, card=chosen.card.model_copy(update={"temperature": 1.0}))
         answers = trial.run(Engine(plain, device=device), unseen_images(chosen, seen))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import find_objects
+from scipy.ndimage import find_objects, median_filter
 from scipy.stats import theilslopes
 
 from micro import decide, pieces
@@ -25,7 +25,7 @@ from micro.tasks import Habits, Task, TaskSettings, Zoom, class_maps
 
 # Beside a sheet a frame is darker than this share of the sheet, over at least so many columns and this share of rows.
 DARK, LEAST_DARK_PX, EDGE_SHARE = 0.5, 3, 0.8
-EDGE_ROWS = 256
+EDGE_ROWS, SMOOTH_PX = 256, 5
 
 
 class DefectSettings(TaskSettings):
@@ -114,7 +114,7 @@ def measure(regions: Regions, image: Micrograph) -> Columns:
     table = columns(regions.labels, image.pixel_size_um)
     count = len(regions)
     length_px, width_px, edge_px = np.full((3, count), np.nan)
-    edges = sheet_edges(image.pixels)
+    edges = sheet_edges(image.pixels) if count else []
     for index, window in enumerate(find_objects(regions.labels, count)):
         if window is None:
             continue
@@ -156,16 +156,17 @@ def sheet_edges(pixels: NDArray[np.generic]) -> list[Edge]:
     Rows in which the dark reaches further, as in a crack that is open at the edge, do not move the line (P. K. Sen, J.
     Am. Stat. Assoc. 63 (1968) 1379).
     """
-    grey = pixels.astype(np.float32).mean(axis=2)
-    dark = cv2.medianBlur(grey, 5) < DARK * np.percentile(grey, 75)
+    rows = np.linspace(0, len(pixels) - 1, min(len(pixels), EDGE_ROWS)).astype(int)
+    grey = pixels[rows].mean(axis=2, dtype=np.float32)
+    dark = median_filter(grey, (1, SMOOTH_PX)) < DARK * np.percentile(grey, 75)
     found = []
     for inwards, seen in ((1, dark), (-1, dark[:, ::-1])):
-        rows = np.linspace(0, len(seen) - 1, min(len(seen), EDGE_ROWS)).astype(int)
-        reach_px = np.where(seen.all(axis=1), seen.shape[1], seen.argmin(axis=1))[rows]
-        if np.mean((reach_px >= LEAST_DARK_PX) & (reach_px < seen.shape[1])) < EDGE_SHARE:
+        width_px = seen.shape[1]
+        reach_px = np.where(seen.all(axis=1), width_px, seen.argmin(axis=1))
+        if np.mean((reach_px >= LEAST_DARK_PX) & (reach_px < width_px)) < EDGE_SHARE:
             continue
         slope, first_px = (float(part) for part in theilslopes(reach_px, rows)[:2])
-        found.append(Edge(first_px, slope, 1) if inwards == 1 else Edge(seen.shape[1] - first_px, -slope, -1))
+        found.append(Edge(first_px, slope, 1) if inwards == 1 else Edge(width_px - first_px, -slope, -1))
     return found
 
 
