@@ -15,7 +15,7 @@ from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
 from micro.scenes.strips import FRAME_MM, PIXEL_SIZE_UM, coil
 
-KINDS = ("flakes", "grains", "phases", "strips", "edges", "coil")
+KINDS = ("flakes", "grains", "phases", "spindles", "strips", "edges", "coil")
 
 
 def main(arguments: list[str] | None = None) -> None:
