@@ -196,7 +196,7 @@ def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
 
 def table(rows: Rows, sources: dict[str, Source]) -> str:
     """Return one line a source, count of images and way: the mean of the draws, and how far above fine-tuning."""
-    lines = ["source      images  way              draws  figure                      above fine-tuned"]
+    lines = ["source      images  way              draws  figure                        above fine-tuned"]
     for name, cells in rows.items():
         for count in sorted({int(key.split()[1]) for key in cells}):
             for way in WAYS:
@@ -210,7 +210,7 @@ def table(rows: Rows, sources: dict[str, Source]) -> str:
                 if both and way != "fine-tuned":
                     apart = "{:+.3f} +- {:.3f}".format(*mean_and_half(both))
                 said = f"{sources[name].figure} {mean:.3f} +- {half:.3f}"
-                lines.append(f"{name:11} {count:6d}  {way:15}  {len(found):5d}  {said:28}{apart}")
+                lines.append(f"{name:11} {count:6d}  {way:15}  {len(found):5d}  {said:30}{apart}")
     return "\n".join(lines)
 
 
