@@ -9,6 +9,7 @@ import pytest
 from skimage.measure import label
 
 from micro import bundle, cli, formats, trial
+from micro.card import START
 from micro.engine import Engine
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -16,7 +17,9 @@ from micro.scenes import flakes, grains, phases, strips
 from micro.score import regions
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-SHIPPED = sorted(path.parent.name for path in WEIGHTS.glob("*/card.json"))
+ALL = sorted(path.parent.name for path in WEIGHTS.glob("*/card.json"))
+STARTS = [name for name in ALL if bundle.load(WEIGHTS / name).card.task == START]
+SHIPPED = [name for name in ALL if name not in STARTS]
 DRAWN = {"grains": grains.draw, "flakes": flakes.draw, "phases": phases.draw}
 MEGABYTE = 2**20
 
@@ -62,8 +65,18 @@ def test_a_bundle_says_what_it_learned_from_how_well_it_does_and_what_it_cannot(
     assert card.command.startswith("micro train ")
 
 
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start_says_what_it_learned_from_and_that_it_answers_no_image(name):
+    card = bundle.load(WEIGHTS / name).card
+    assert card.name == name
+    assert "answers no image" in card.summary
+    assert all(source.licence not in ("", "not stated") for source in card.data)
+    assert card.command.startswith("python -m micro.training.start ")
+    assert trial.prove(bundle.load(WEIGHTS / name), "cpu")
+
+
 def test_bundles_stay_small():
-    sizes = [sum(file.stat().st_size for file in (WEIGHTS / name).iterdir() if file.is_file()) for name in SHIPPED]
+    sizes = [sum(file.stat().st_size for file in (WEIGHTS / name).iterdir() if file.is_file()) for name in ALL]
     assert max(sizes) < 30 * MEGABYTE
     assert sum(sizes) < 200 * MEGABYTE
 
