@@ -13,19 +13,20 @@ from micro.card import START
 from micro.engine import Engine
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
-from micro.scenes import flakes, grains, phases, strips
+from micro.scenes import flakes, grains, phases, spindles, strips
 from micro.score import regions
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 ALL = sorted(path.parent.name for path in WEIGHTS.glob("*/card.json"))
 STARTS = [name for name in ALL if bundle.load(WEIGHTS / name).card.task == START]
 SHIPPED = [name for name in ALL if name not in STARTS]
-DRAWN = {"grains": grains.draw, "flakes": flakes.draw, "phases": phases.draw}
+DRAWN = {"defects": spindles.draw, "grains": grains.draw, "flakes": flakes.draw, "phases": phases.draw}
 MEGABYTE = 2**20
 
 
 def test_the_first_bundles_are_here():
-    first = {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy", "sheet-edge-crack", "sheet-steel"}
+    sheets = {"sheet-edge-crack", "sheet-steel", "spindle-pitting"}
+    first = {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy"} | sheets
     assert first <= set(SHIPPED)
 
 

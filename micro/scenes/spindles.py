@@ -15,7 +15,7 @@ CLASSES = ("sound", "pitting")
 SLOPE = -0.13  # rows a column by which the thread climbs
 
 
-def draw(seed: int, *, height_px: int = 460, width_px: int = 1130, pits: int | None = None) -> Scene:
+def draw(seed: int, height_px: int = 460, width_px: int = 1130, *, pits: int | None = None) -> Scene:
     """Draw a frame whose pixels are sound or pitted; pits: how many, up to two by the seed if None."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(3)) if pits is None else pits
