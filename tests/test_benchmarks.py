@@ -104,7 +104,8 @@ def test_transfer_is_measured_on_what_was_not_drawn_with_the_same_steps(frames, 
     for empty in ("bright", "dark"):
         (frames / empty).rmdir()
     asked = [str(frames), "--out", str(tmp_path / "t"), "--network", "lenet5", "--images", "3", "--draws", "2"]
-    transfer.main([*asked, "--steps", "5"])
+    asked += ["--steps", "5", "--steps-before", "10"]
+    transfer.main(asked)
     said = capsys.readouterr().out
     assert "before: bright0, dark0" in said
     assert "task: bright1, dark1" in said
@@ -113,7 +114,7 @@ def test_transfer_is_measured_on_what_was_not_drawn_with_the_same_steps(frames, 
         plan = json.loads((tmp_path / "t" / place / "plan.json").read_text())
         assert (plan["steps"], plan["frozen_steps"]) == (steps, frozen)
     assert len(plan["held_out"]) == 72 - 6
-    transfer.main([*asked, "--steps", "5"])
+    transfer.main(asked)
     assert "final" not in capsys.readouterr().out, "nothing is trained twice"
 
 

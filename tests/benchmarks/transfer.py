@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--network", default="shufflenet_v2_x1_0")
     parser.add_argument("--images", type=int, default=10, help="a class")
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=150, help="of each training; twice that before")
+    parser.add_argument("--steps", type=int, default=150, help="of each training with few images")
+    parser.add_argument("--steps-before", type=int, default=1000, help="in which the other classes are learned")
     parser.add_argument("--edge-px", type=int, default=64, help="to which frames are resized")
     asked = parser.parse_args(arguments)
     task = folder.read(asked.folder)
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         start = bundle.load(asked.start)
     else:
         before, task = of_classes(task, task.classes[::2]), of_classes(task, task.classes[1::2])
-        long = argparse.Namespace(**{**vars(asked), "steps": 2 * asked.steps})
+        long = argparse.Namespace(**{**vars(asked), "steps": asked.steps_before})
         held_out = training.plan(before, "defects", 1).held_out
         start = learned(before, held_out, asked.out / "before", long, None)
     print(f"before: {', '.join(start.card.classes)}; {accuracy(start):.3f} right\ntask: {', '.join(task.classes)}")
