@@ -352,7 +352,21 @@ def test_the_scale_of_the_grains_is_estimated_from_the_image_and_said(true_px):
     assert zoom.factor == pytest.approx(wanted, rel=0.1)
     assert "estimated from the image" in zoom.notes[0]
     assert f"{zoom.factor:.2f} of the image's scale" in zoom.notes[0] or near
-    assert len(scales) <= grains.ESTIMATES
+    assert len(scales) <= grains.ESTIMATES + 1
+
+
+def test_texture_that_is_gone_at_half_the_scale_is_not_taken_for_grains():
+    pixels, scales, find = finder(160.0, (4000, 5000))
+
+    def find_texture(shown: np.ndarray) -> Regions:
+        found = find(shown)
+        if scales[-1] < 0.75:
+            return found
+        count = round(shown.shape[0] * shown.shape[1] / (np.pi / 4 * grains.USUAL_PX**2))
+        return Regions(found.labels, ("grain",) * count, np.ones(count, np.float32))
+
+    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), find_texture)
+    assert zoom.factor == pytest.approx(grains.USUAL_PX / 160, rel=0.1)
 
 
 def test_the_scale_of_the_grains_can_be_given_or_left():

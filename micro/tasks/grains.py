@@ -31,6 +31,7 @@ LARGEST_ZOOM, SMALLEST_ZOOM = 4.0, 1 / 64
 ESTIMATES = 4
 WINDOW_PX = 1024
 FEWEST_GRAINS = 8
+LEFT_OF_GRAINS = 0.5
 SPECK_PX = 20
 BOUNDARY_WEIGHT = 2.0
 LIGHT_PX = 128
@@ -120,26 +121,37 @@ def _estimated_px(pixels: NDArray[np.generic], find: Callable[[NDArray[np.generi
     """Return the mean diameter of the grains of an image (Y, X, C), or None where too few are found.
 
     The middle of the image is shown to the network, again and again at the scale at which the grains that it found
-    would be USUAL_PX across, until they are.
+    would be USUAL_PX across, until they are. Of half of that size most grains are still found, and what is texture or
+    noise is not: where most are gone, what is left is taken for the grains.
     """
-    factor, diameter_px = 1.0, None
+    factor, diameter_px, finest = 1.0, None, LARGEST_ZOOM
     for _ in range(ESTIMATES):
         rows, columns = (_middle(length_px, WINDOW_PX / factor) for length_px in pixels.shape[:2])
         window = pixels[rows, columns]
-        height_px, width_px = (max(1, round(length_px * factor)) for length_px in window.shape[:2])
-        shown = resize(window, (height_px, width_px))
-        grains = len(find(shown))
+        grains = len(find(_at_scale(window, factor)))
         if grains < FEWEST_GRAINS:
             if min(window.shape[:2]) == min(pixels.shape[:2]):
                 return diameter_px
             factor /= 4  # the window showed a few grains, or the inside of one
             continue
-        seen_px = float(np.sqrt(4 / np.pi * height_px * width_px / grains))
-        diameter_px = seen_px / factor
-        if 1 / NEAR < USUAL_PX / seen_px < NEAR:
-            break
-        factor = float(np.clip(USUAL_PX / diameter_px, SMALLEST_ZOOM, LARGEST_ZOOM))
+        diameter_px = _diameter_px(window, grains)
+        if 1 / NEAR < USUAL_PX / (factor * diameter_px) < NEAR:
+            left = len(find(_at_scale(window, factor / 2)))
+            if not FEWEST_GRAINS <= left < grains * LEFT_OF_GRAINS:
+                break
+            finest, diameter_px = factor / 2, _diameter_px(window, left)
+        factor = float(np.clip(USUAL_PX / diameter_px, SMALLEST_ZOOM, finest))
     return diameter_px
+
+
+def _at_scale(window: NDArray[np.generic], factor: float) -> NDArray[np.generic]:
+    height_px, width_px = (max(1, round(length_px * factor)) for length_px in window.shape[:2])
+    return resize(window, (height_px, width_px))
+
+
+def _diameter_px(window: NDArray[np.generic], grains: int) -> float:
+    """Return the mean diameter of so many grains that fill a window (Y, X, C)."""
+    return float(np.sqrt(4 / np.pi * window.shape[0] * window.shape[1] / grains))
 
 
 def _middle(length_px: int, part_px: float) -> slice:
