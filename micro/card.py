@@ -18,9 +18,8 @@ class NetworkSpec(_CardPart):
     """Which network to build; `networks.build` turns it into a torch module with random weights.
 
     kind "unet": encoder_name of segmentation-models-pytorch, with `len(decoder_channels)` levels; one output map a name
-    in `outputs`; with enlarged 2 it looks at its tiles enlarged twofold, for what is a few pixels large, at four times
-    the cost. kind "classifier": encoder_name of torchvision; one logit a name in `outputs`; input_px is the edge length
-    to which whole frames are resized.
+    in `outputs`. kind "classifier": encoder_name of torchvision; one logit a name in `outputs`; input_px is the edge
+    length to which whole frames are resized.
     """
 
     kind: Literal["unet", "classifier"]
@@ -28,14 +27,13 @@ class NetworkSpec(_CardPart):
     in_channels: int = Field(ge=1, le=3)
     outputs: tuple[str, ...] = Field(min_length=1)
     decoder_channels: tuple[int, ...] = ()
-    enlarged: Literal[1, 2] = 1
     input_px: int | None = Field(default=None, ge=16, le=2048)
     halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs")
 
     @property
     def stride_px(self) -> int:
         """Edge of the coarsest grid that the network works on; tiles start on multiples of it."""
-        return int(2 ** len(self.decoder_channels)) // self.enlarged if self.kind == "unet" else 1
+        return int(2 ** len(self.decoder_channels)) if self.kind == "unet" else 1
 
 
 class DataSource(_CardPart):

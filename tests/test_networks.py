@@ -126,18 +126,6 @@ def test_an_accelerated_segmenter_computes_the_same_up_to_the_border(name, level
         assert torch.allclose(accelerate(network)(tile), expected, rtol=0, atol=1e-9)
 
 
-def test_an_enlarged_segmenter_sees_half_as_far_twice_as_finely_and_is_accelerated_too():
-    plain, enlarged = unet(), unet().model_copy(update={"enlarged": 2})
-    assert networks.stride(enlarged) == networks.stride(plain) // 2
-    far, near = measure_reach(plain), measure_reach(enlarged)
-    assert near.above_px + near.below_px < 0.55 * (far.above_px + far.below_px)
-    network, other = trained(enlarged).double(), networks.build(plain)
-    other.load_state_dict(network.state_dict())  # either may begin from the other's weights
-    tile = drawn_input(1, 1, 64)[..., :40].double()
-    with torch.inference_mode():
-        assert torch.allclose(accelerate(network)(tile), network(tile), rtol=0, atol=1e-9)
-
-
 @pytest.mark.parametrize("name", networks.CLASSIFIERS)
 def test_an_accelerated_classifier_computes_the_same(name):
     network = trained(classifier(name, in_channels=3)).double()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
-from micro.networks.enlarged import Enlarged
 from micro.networks.lenet import LenetAlexnet, lenet5
 
 SEGMENTERS = ("resnet18", "resnet34", "mobilenet_v2")
@@ -122,7 +121,7 @@ def _segmenter(spec: NetworkSpec) -> nn.Module:
         classes=len(spec.outputs),
     )
     _drop_unused_stages(network, levels)
-    return Enlarged(network, spec.enlarged) if spec.enlarged > 1 else cast(nn.Module, network)
+    return cast(nn.Module, network)
 
 
 def _drop_unused_stages(network: nn.Module, levels: int) -> None:

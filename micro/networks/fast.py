@@ -11,8 +11,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from micro.networks.enlarged import Enlarged, enlarge, reduce
-
 
 def accelerate(network: nn.Module) -> nn.Module:
     """Return a copy of a network of `build` for inference, whose logits differ by rounding only.
@@ -102,13 +100,12 @@ class _Unet(nn.Module):
             self.blocks.append(_Block(block, width))
             width = block.conv2[0].out_channels
         self.head = plain.segmentation_head[0]
-        self.times = plain.times if isinstance(plain, Enlarged) else 1
 
     def forward(self, tiles: Tensor) -> Tensor:
-        *features, answer = self.encoder(enlarge(tiles, self.times))
+        *features, answer = self.encoder(tiles)
         for block in self.blocks:
             answer = block(answer, features.pop())
-        return reduce(self.head(answer), self.times)
+        return cast(Tensor, self.head(answer))
 
 
 class _Block(nn.Module):
