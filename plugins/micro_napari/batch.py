@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from micro import bundle
 from micro.errors import MicroError
 from micro.line import sources
 from micro.recipe import Recipe
+from micro_napari.cards import answering
 from micro_napari.commands import INTERRUPTED, Ended, Heard, predict_line, run_steps
 from micro_napari.docks import put_on_clipboard
 from micro_napari.errand import Errand, Refusal
@@ -47,7 +47,7 @@ class BatchWidget(DockPart):
         self.folder, self.out = QLineEdit(), QLineEdit()
         self.browse, self.browse_out = QPushButton("Images…"), QPushButton("Results…")
         self.recipe = QComboBox()
-        self.recipe.addItems([AS_IN_SEGMENT, *bundle.installed(), FROM_FILE])
+        self.recipe.addItems([AS_IN_SEGMENT, *answering(), FROM_FILE])
         self.run = QPushButton("Run")
         self.copy = QPushButton("Copy as command")
         self.progress = QProgressBar()

@@ -32,15 +32,11 @@ class CardList(QListWidget):
         chosen = self.chosen()
         self.clear()
         self._cards = {}
-        for name in bundle.installed():
-            try:
-                card = bundle.load(name).card
-            except MicroError as fault:
-                broken = QListWidgetItem(f"{name}\n{fault}")
+        for name, card in answering().items():
+            if isinstance(card, MicroError):
+                broken = QListWidgetItem(f"{name}\n{card}")
                 broken.setFlags(Qt.ItemFlag.NoItemFlags)
                 self.addItem(broken)
-                continue
-            if card.task == START:
                 continue
             entry = QListWidgetItem(words(card))
             entry.setData(Qt.ItemDataRole.UserRole, name)
@@ -86,3 +82,14 @@ def words(card: Card) -> str:
         best = card.scores[0]
         lines.append(f"{best.what} {best.value:.2f} ({best.low:.2f} to {best.high:.2f})")
     return "\n".join(lines)
+
+
+def answering() -> dict[str, Card | MicroError]:
+    """Return the card of every installed bundle that answers images, or what is wrong with it."""
+    found: dict[str, Card | MicroError] = {}
+    for name in bundle.installed():
+        try:
+            found[name] = bundle.load(name).card
+        except MicroError as fault:
+            found[name] = fault
+    return {name: card for name, card in found.items() if isinstance(card, MicroError) or card.task != START}

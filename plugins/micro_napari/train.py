@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPlainTextEdit, QPushButton, QVBoxLayout
 
 from micro import bundle, formats, tasks
+from micro.card import START
 from micro.errors import MicroError
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -137,11 +138,11 @@ class TrainWidget(DockPart):
             self.folder.setText(path)
 
     def _offer_starts(self, *_: Any) -> None:
-        """Offer the bundles of the task to begin from; the first is what a corrected image usually came from."""
+        """Offer the task's bundles and starts; the first is what a corrected image usually came from."""
         self.start_from.clear()
         for name in bundle.installed():
             try:
-                if bundle.load(name).card.task == self.task.currentText():
+                if bundle.load(name).card.task in (self.task.currentText(), START):
                     self.start_from.addItem(name)
             except MicroError:
                 continue  # the list of bundles in Segment says what is wrong with it

@@ -105,6 +105,7 @@ def test_a_recipe_file_is_run_as_it_was_saved_with_its_limits_of_verdicts(
 
 def test_what_cannot_be_run_is_said(dock, tmp_path):
     batch = dock("Batch")
+    assert batch.recipe.findText("start-segment") < 0 < batch.recipe.findText("sheet-steel")  # a start answers nothing
     batch.folder.setText(str(tmp_path / "gone"))
     batch.run.click()
     assert "Segment dock is not open" in batch.said.text()

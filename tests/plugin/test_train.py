@@ -48,6 +48,7 @@ def test_the_corrected_image_is_added_to_the_training_set(viewer, dock, segmente
     assert np.array_equal(formats.read_labels(tmp_path / "set" / "masks" / image.name), labels.data)
     assert train.task.currentText() == "grains"
     assert train.start_from.currentText() == "grains-iron"
+    assert train.start_from.findText("start-segment") > 0
     assert train.count.text().startswith("1 annotated image;")
 
 
