@@ -20,6 +20,7 @@ LIBRARIES = (
     "scikit-image",
     "tifffile",
     "opencv-python-headless",
+    "onnxruntime",
 )
 
 

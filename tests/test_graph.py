@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small_bundles import SMALL_CLASSIFIER, make_bundle
+from toy_line import drained
 
 from micro import bundle, cli, export
 from micro.engine import Engine
@@ -34,14 +35,6 @@ def plain(steel):
     """The same weights without their graph."""
     (steel.folder / bundle.GRAPH).unlink()
     return bundle.save(steel.folder, steel.card.model_copy(update={"graph_sha256": None}), steel.weights())
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 def test_a_graph_answers_as_the_network_does_and_the_same_to_the_last_bit_in_any_batch(steel):
