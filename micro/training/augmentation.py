@@ -1,6 +1,7 @@
 """What may be changed in a training image without changing its answer."""
 
 import os
+from random import Random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version at import
 
@@ -48,18 +49,16 @@ class Augmentation:
             p=0.8,
         )
         # a frame is named by marks of a few grey levels, which a lens, a moving sheet or noise may nearly hide
-        faults = [
-            A.GaussianBlur(blur_limit=3, sigma_limit=(0.3, 0.9)),
-            A.MotionBlur(blur_limit=(3, 5)),
-            A.GaussNoise(std_range=(0.005, 0.03)),
-        ]
+        blurs = [A.GaussianBlur(blur_limit=3, sigma_limit=(0.3, 0.9)), A.MotionBlur(blur_limit=(3, 5))]
+        # compression smooths the noise before it away, and many cameras deliver theirs uncompressed
+        recording = [A.GaussNoise(std_range=(0.005, 0.03), p=0.5), A.ImageCompression(quality_range=(45, 95), p=0.7)]
         self._frame = A.Compose(
             [
                 *(mirrors if task.orientation_is_evidence else [A.D4(p=1)]),
                 shift,
                 *(exposure if self._light_changes else []),
-                A.OneOf(faults, p=0.5),
-                A.ImageCompression(quality_range=(45, 95), p=0.7),
+                A.OneOf(blurs, p=1 / 3),
+                A.RandomOrder(recording, n=len(recording)),
             ]
         )
 
@@ -76,8 +75,7 @@ class Augmentation:
         self, pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return pixels (y, x, C) float32 and labels (y, x) int32 as they lie when the specimen is turned or moved."""
-        self._geometry.set_random_seed(int(random.integers(2**31)))
-        changed = self._geometry(image=pixels, mask=labels)
+        changed = _drawing(self._geometry, random)(image=pixels, mask=labels)
         return changed["image"].reshape(*changed["mask"].shape[:2], pixels.shape[2]), changed["mask"]
 
     def light(self, scaled: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
@@ -89,9 +87,14 @@ class Augmentation:
 
 
 def _changed(change: A.Compose, pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    change.set_random_seed(int(random.integers(2**31)))
-    changed: NDArray[np.uint8] = change(image=np.ascontiguousarray(pixels))["image"]
+    changed: NDArray[np.uint8] = _drawing(change, random)(image=np.ascontiguousarray(pixels))["image"]
     return changed.reshape(pixels.shape)
+
+
+def _drawing(change: A.Compose, random: np.random.Generator) -> A.Compose:
+    """Let all parts draw from one generator; after set_random_seed each would draw the same numbers as the others."""
+    change.set_random_state(random, Random(int(random.integers(2**63))))
+    return change
 
 
 def _unevenly_lit(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
