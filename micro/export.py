@@ -171,11 +171,12 @@ def compile_steps(bundle: Bundle, images: Sequence[Micrograph]) -> Generator[Pro
     return parity
 
 
-def views(image: Micrograph, count: int, seed: int = 0) -> list[Micrograph]:
-    """Return so many parts of an image, in any place and size, turned, mirrored, darker and brighter."""
+def views(images: Sequence[Micrograph], count: int, seed: int = 0) -> list[Micrograph]:
+    """Return so many parts of images, in any place and size, turned, mirrored, darker and brighter; of each in turn."""
     random = np.random.default_rng(seed)
     found = []
     for number in range(count):
+        image = images[number % len(images)]
         height, width = (
             int(random.integers(min(LEAST_PX, length), min(MOST_PX, length) + 1)) for length in image.pixels.shape[:2]
         )

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from small_bundles import SMALL_CLASSIFIER, make_bundle
 from torch import nn
 
-from micro import bundle, export, installing, trial
+from micro import bundle, cli, export, installing, trial
 from micro.engine import Engine
 from micro.errors import BrokenBundle
 from micro.formats.bioimageio import Tried, write_model
@@ -32,7 +33,7 @@ def finish(steps):
 
 def test_a_segmenter_leaves_as_torchscript_and_decides_alike_at_any_size(tmp_path):
     made = make_bundle(tmp_path / "small")
-    notes, parity = finish(export.export_steps(made, "torchscript", tmp_path / "out", export.views(picture(), 3)))
+    notes, parity = finish(export.export_steps(made, "torchscript", tmp_path / "out", export.views([picture()], 3)))
     assert notes[0] == "segmenter.pt written"
     assert parity.holds
     assert parity.images == 3
@@ -47,7 +48,7 @@ def test_networks_leave_as_onnx_and_decide_alike(tmp_path, kind):
     made = make_bundle(tmp_path / "small")
     if kind == "classifier":
         made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects", temperature=1.7)
-    _, parity = finish(export.export_steps(made, "onnx", tmp_path / "out", export.views(picture(), 3)))
+    _, parity = finish(export.export_steps(made, "onnx", tmp_path / "out", export.views([picture()], 3)))
     assert parity.holds
 
 
@@ -73,9 +74,20 @@ def test_an_export_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
 
 
 def test_views_are_parts_of_the_image_and_the_same_each_time():
-    one, two = (export.views(picture(), 5) for _ in range(2))
+    one, two = (export.views([picture()], 5) for _ in range(2))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, two, strict=True))
     assert len({view.pixels.shape for view in one}) > 1
+
+
+@pytest.mark.parametrize(("asked", "images"), [([], 2), (["--views", "3"], 3), (["--views", "1"], 1)])
+def test_an_export_is_compared_on_the_images_that_are_named_or_on_parts_of_them(tmp_path, asked, images):
+    made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects")
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        Image.fromarray(picture(number, (64, 64)).pixels).save(tmp_path / "images" / f"{number}.png")
+    to = ["--to", "torchscript", "--out", str(tmp_path / "out")]
+    assert cli.run(["models", "export", str(made.folder), str(tmp_path / "images"), *to, *asked]) == 0
+    assert json.loads((tmp_path / "out" / export.PARITY).read_text())["images"] == images
 
 
 def test_an_engine_answers_with_the_network_that_it_is_given(tmp_path):
@@ -149,7 +161,7 @@ def test_a_model_for_the_zoo_is_valid_answers_its_own_test_and_needs_no_network(
     if kind == "classifier":
         made = make_bundle(tmp_path / "small", SMALL_CLASSIFIER, "defects", temperature=1.7)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asked the network"))
-    finish(export.export_steps(made, "bioimageio", tmp_path / "out", export.views(picture(), 2)))
+    finish(export.export_steps(made, "bioimageio", tmp_path / "out", export.views([picture()], 2)))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted((f"{kind}.zip", export.PARITY))
     with zipfile.ZipFile(tmp_path / "out" / f"{kind}.zip") as model:
         model.extractall(tmp_path / "model")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from micro.drift import Statistics
     from micro.micrograph import Micrograph
 
+# Parts of a bundle's sample on which an export is compared, where nothing else is asked.
+SAMPLE_VIEWS = 100
 models = App(name="models", help="List bundles, or show one.")
 app.command(models)
 
@@ -140,7 +142,7 @@ def models_export(
     *sources: str,
     to: Literal["onnx", "torchscript", "bioimageio"],
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
-    views: int = 100,
+    views: int | None = None,
     progress: Shown = "auto",
 ) -> int:
     """Write a bundle's networks for another runtime, and compare its decisions with the engine's, image by image.
@@ -159,7 +161,8 @@ def models_export(
     out_dir
         Folder for the networks and parity.json.
     views
-        How many parts of the sample to compare on, where no images are given.
+        Compare on so many parts of the images, or of the sample. If not given: the images whole, or 100 parts of the
+        sample.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
     """
@@ -172,7 +175,7 @@ def models_export(
 
 
 @models.command(name="compile")
-def models_compile(name: str, *sources: str, views: int = 100, progress: Shown = "auto") -> int:
+def models_compile(name: str, *sources: str, views: int | None = None, progress: Shown = "auto") -> int:
     """Put a bundle's classifier into it as a graph with which CPUs answer sooner, after comparing the answers.
 
     Needs `pip install "micro[export]"`; whoever uses the bundle then does not. Exit code 2 when an answer differs, and
@@ -185,7 +188,8 @@ def models_compile(name: str, *sources: str, views: int = 100, progress: Shown =
     sources
         Images to compare on, as for `micro predict`; parts of the bundle's own sample if none is given.
     views
-        How many parts of the sample to compare on, where no images are given.
+        Compare on so many parts of the images, or of the sample. If not given: the images whole, or 100 parts of the
+        sample.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
     """
@@ -267,13 +271,17 @@ def doctor() -> int:
     return DONE if all(finding.fine for finding in findings) else SOME_FAILED
 
 
-def _compared_on(bundle: "Bundle", sources: tuple[str, ...], views: int) -> list["Micrograph"]:
-    """Return the images that are named, or so many parts of a bundle's sample."""
+def _compared_on(bundle: "Bundle", sources: tuple[str, ...], views: int | None) -> list["Micrograph"]:
+    """Return the images that are named, or so many parts of them, or of a bundle's sample."""
     from micro import export, trial
     from micro.line.reading import Look, Reader
     from micro.line.sources import find
 
     if not sources:
-        return export.views(trial.sample_of(bundle), views)
+        return export.views([trial.sample_of(bundle)], SAMPLE_VIEWS if views is None else views)
     reader = Reader(0)
-    return [reader.read(Look(source)) for source in find(sources)]
+    if views is None:
+        return [reader.read(Look(source)) for source in find(sources)]
+    found = find(sources)
+    some = found[:: -(-len(found) // max(1, views))]
+    return export.views([reader.read(Look(source)) for source in some], views)
