@@ -1,6 +1,6 @@
 """The card of a bundle: what it finds, how it was trained, how well it does and what it cannot do."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,7 +68,9 @@ class Card(_CardPart):
     classes: tuple[str, ...]
     segmenter: NetworkSpec | None = None
     classifier: NetworkSpec | None = None
-    settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that training chose")
+    settings: dict[str, Setting | dict[str, Any]] = Field(
+        default_factory=dict, description="task settings that training chose"
+    )
     temperature: float = Field(default=1, gt=0, description="of the classifier: its logits are divided by it")
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     graph_sha256: str | None = Field(

@@ -36,6 +36,8 @@ class RegionTrial:
 
     sure, right: (N,) float32 in 0..1 and bool, the score of each found region that counts, and whether it has a
         partner at IoU 0.5.
+    named: (M,) bool, whether the found regions with a partner are called what people called that; none where people
+        named no regions.
     """
 
     image: str
@@ -44,6 +46,7 @@ class RegionTrial:
     variation: regions.Variation
     sure: NDArray[np.float32]
     right: NDArray[np.bool_]
+    named: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +184,12 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
         cells = regions.overlap(truth, found.labels)
         known = regions.overlap(truth, regions.mostly_known(found.labels, truth))
         counted = np.unique(known.found[known.found > 0])
+        partners = regions.pairs(known)
+        named = [
+            item.region_classes[there - 1] == found.class_names[here - 1]
+            for there, here in zip(partners.truth, partners.found, strict=True)
+            if item.region_classes
+        ]
         rows.append(
             RegionTrial(
                 image=item.image.name,
@@ -188,7 +197,8 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
                 adjusted_rand_index=regions.adjusted_rand_index(cells),
                 variation=regions.variation_of_information(cells),
                 sure=found.scores[counted - 1],
-                right=np.isin(counted, regions.pairs(known).found),
+                right=np.isin(counted, partners.found),
+                named=np.array(named, bool),
             )
         )
     return Trial(tuple(rows))
@@ -382,6 +392,7 @@ def _region_figures(rows: Sequence[RegionTrial]) -> list[tuple[str, interval.Int
     def f1(drawn: NDArray[np.intp]) -> float:
         return regions.pooled(rows[index].matches for index in drawn).f1
 
+    named = np.concatenate([row.named for row in rows])
     return [
         ("adjusted Rand index", interval.mean(np.array([row.adjusted_rand_index for row in rows]))),
         (
@@ -391,6 +402,7 @@ def _region_figures(rows: Sequence[RegionTrial]) -> list[tuple[str, interval.Int
         ("F1 at IoU 0.5", interval.bootstrap(f1, len(rows))),
         ("variation of information, bits", interval.mean(np.array([row.variation.total_bits for row in rows]))),
         ("false regions an image", interval.mean(np.array([row.matches.only_found for row in rows], np.float64))),
+        *([("found regions named right", interval.proportion(int(named.sum()), len(named)))] if len(named) else []),
     ]
 
 

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from micro import thin_film
+from micro import bundle, thin_film
 from micro.cli import run
-from micro.formats import write_image
+from micro.engine import Engine
+from micro.errors import BadSetting
+from micro.formats import write_image, write_labels
 from micro.micrograph import Micrograph
 from micro.regions import Regions
 from micro.scenes.flakes import draw
-from micro.tasks import find, flakes
-from micro.tasks.flakes import FlakeSettings, decode, encode, identify, measure
+from micro.tasks import Lesson, find, flakes
+from micro.tasks.flakes import FlakeSettings, decode, encode, identify, measure, regions_of, settings_of
 
 
 def maps_of(labels):
@@ -243,6 +245,67 @@ def test_a_table_that_makes_no_profile_is_refused_with_a_reason(tmp_path, table,
     assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+CLASSES = ("substrate", "1L", "2L", "3L", "4L", "thick", "unknown")
+
+
+def classes_of_chip():
+    """The drawn chip with its classes painted: the staircase, a thick crystal, and a place that nobody knows."""
+    image, labels = drawn_chip()
+    classes = labels.copy()
+    classes[140:150, 40:60] = CLASSES.index("thick")
+    classes[140:150, 100:120] = CLASSES.index("unknown")
+    return image, classes
+
+
+def test_classes_of_layers_become_terraces_with_names():
+    _, classes = classes_of_chip()
+    classes[60:70, 40:80] = 0  # cuts the monolayer in two
+    instances, names = regions_of(classes, CLASSES)
+    assert names == ("1L", "1L", "2L", "3L", "4L")
+    assert [set(np.unique(classes[instances == number])) for number in range(1, 6)] == [{1}, {1}, {2}, {3}, {4}]
+    assert (instances[140:150, 100:120] == -1).all()
+    assert (instances[140:150, 40:60] == 0).all()
+
+
+@pytest.mark.parametrize("classes", [("substrate", "monolayer"), ("1L", "2L"), ("substrate", "11L")])
+def test_other_classes_are_refused_with_those_that_are_known(classes):
+    with pytest.raises(BadSetting, match="1L to 10L, thick, residue and unknown"):
+        regions_of(np.zeros((8, 8), np.int32), classes)
+
+
+def test_named_terraces_make_a_profile_that_names_layers_and_their_material():
+    image, classes = classes_of_chip()
+    lesson = Lesson(image, *regions_of(classes, CLASSES))
+    profile = settings_of([lesson])["profile"]
+    assert [point["layers"] for point in profile["points"]] == [1, 2, 3, 4]
+    assert profile["material"] == "graphene"
+    alone = np.where(classes == 2, 1, 0).astype(np.int32)
+    assert named(image, alone, profile=profile).class_names == ("2L",)
+    assert settings_of([replace(lesson, labels=lesson.labels * 0, classes=())]) == {}
+
+
+def test_a_folder_of_classes_trains_a_bundle_that_brings_its_microscope(tmp_path):
+    image, classes = classes_of_chip()
+    for name in ("images", "masks"):
+        (tmp_path / "lab" / name).mkdir(parents=True)
+    for number in range(10):
+        write_image(tmp_path / "lab/images" / f"{number}.tif", replace(image, pixels=np.roll(image.pixels, number, 1)))
+        write_labels(tmp_path / "lab/masks" / f"{number}.tif", np.roll(classes, number, 1).astype(np.int32), None)
+    lines = "".join(f"{value}: {name}\n" for value, name in enumerate(CLASSES))
+    (tmp_path / "lab/classes.yaml").write_text(lines, encoding="utf-8")
+    (tmp_path / "lab/groups.csv").write_text(
+        "image,group\n" + "".join(f"{number}.tif,{number}\n" for number in range(10)), encoding="utf-8"
+    )
+    out = tmp_path / "lab-flakes"
+    command = ["train", str(tmp_path / "lab"), "--task", "flakes", "--out", str(out), "--minutes", "0.02"]
+    assert run(command) == 0
+    card = bundle.load(out).card
+    assert card.settings["profile"]["material"] == "graphene"
+    assert len(card.settings["profile"]["points"]) == 24
+    assert Engine.load(str(out)).settings.profile.points[0].layers == 1
+    assert run(["score", str(tmp_path / "lab"), "--model", str(out)]) == 0
 
 
 def test_a_profile_of_an_unknown_material_is_refused(tmp_path, capsys):

@@ -86,7 +86,8 @@ def models_show(name: str) -> int:
     if card.task == START:
         return DONE
     for key, info in tasks.find(card.task).settings.model_fields.items():
-        out.print(f"--set {key}={card.settings.get(key, info.default)}  {info.description}")
+        value = card.settings.get(key, info.default)
+        out.print(f"--set {key}={'(the one above)' if isinstance(value, dict) else value}  {info.description}")
     return DONE
 
 

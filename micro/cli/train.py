@@ -95,9 +95,9 @@ def train(
     from micro import bundle, formats, tasks
     from micro import folder as folders
 
-    wanted = tasks.find(task).annotations
-    annotated = folders.read(folder, wanted, group_by)
-    further = tuple(folders.read(each, wanted) for each in beside)
+    learned = tasks.find(task)
+    annotated = folders.read_for(learned, folder, group_by)
+    further = tuple(folders.read_for(learned, each) for each in beside)
     out.print("\n".join(each.describe() for each in (annotated, *further)))
     from micro import training
 
@@ -134,7 +134,7 @@ def train(
         command=shlex.join(["micro", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
         sample=formats.read(sample) if sample else None,
         start=begun,
-        measure=folders.read(measure, wanted) if measure else None,
+        measure=folders.read_for(learned, measure) if measure else None,
         beside=further,
         unlabelled=folders.unlabelled(unlabelled) if unlabelled else (),
         device=device,
@@ -185,7 +185,7 @@ def score(
 
     names = (model,) if against is None else (model, against)
     card = bundle.load(model).card
-    annotated = folders.read(folder, tasks.find(card.task).annotations)
+    annotated = folders.read_for(tasks.find(card.task), folder)
     out.print(annotated.describe())
     if annotated.annotation == "classes" and annotated.classes != card.classes:
         raise MicroError(

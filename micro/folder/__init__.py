@@ -3,7 +3,7 @@
 from micro.folder.correction import corrected
 from micro.folder.encoding import REENCODE_QUALITY, is_lossless, reencoded
 from micro.folder.folder import Annotated, AnnotatedFolder, annotated
-from micro.folder.reading import read, unlabelled
+from micro.folder.reading import read, read_for, unlabelled
 from micro.folder.shelf import Shelf
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "corrected",
     "is_lossless",
     "read",
+    "read_for",
     "reencoded",
     "unlabelled",
 ]

@@ -36,7 +36,9 @@ def corrected(folder: AnnotatedFolder, said: Sequence[Annotated]) -> AnnotatedFo
         for item in said
     }
     own = [
-        replace(item, labels=word.labels, class_name=word.class_name) if (word := words.get(item.digest)) else item
+        replace(item, labels=word.labels, class_name=word.class_name, region_classes=())
+        if (word := words.get(item.digest))
+        else item
         for item in folder.images
     ]
     known = {item.digest for item in own}

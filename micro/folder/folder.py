@@ -24,6 +24,7 @@ class Annotated:
     digest: what equal pixels have in common.
     lossless: whether the file kept every pixel value as it was taken.
     twins: (Y, X) bool, where an instance is twinned, which parts it within but makes no instances; None: nowhere.
+    region_classes: of the instances, in the order of their numbers, where people named them.
     """
 
     image: Micrograph
@@ -33,6 +34,7 @@ class Annotated:
     digest: str
     lossless: bool
     twins: NDArray[np.bool_] | None = None
+    region_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from micro.folder.shelf import Shelf
 from micro.folder.values import CLASSES, Names, as_greys, class_names, class_numbers, named_values, numbered
 from micro.folder.values import strange_values as strange
 from micro.micrograph import Micrograph
-from micro.tasks import Annotation
+from micro.tasks import Annotation, Task
 
 ANNOTATION_FOLDERS = ("masks", "labels", "labels_rgb", "instance_masks", "annotations")
 MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")
@@ -127,6 +127,22 @@ def read(root: Path, wanted: Collection[Annotation] = (), group_by: str | None =
         () if frames else tuple(sorted(found.names.items())),
         found.source,
     )
+
+
+def read_for(task: Task, root: Path, group_by: str | None = None) -> AnnotatedFolder:
+    """Read what a task learns from; see `read`. Classes of pixels are instances where the task makes them that.
+
+    Raises BadFolder, and BadSetting for classes that mean nothing to the task.
+    """
+    found = read(root, task.annotations, group_by)
+    if found.annotation != "classes" or task.regions_of is None:
+        return found
+    items = []
+    for item in found.images:
+        assert item.labels is not None
+        labels, names = task.regions_of(item.labels, found.classes)
+        items.append(replace(item, labels=labels, region_classes=names))
+    return replace(found, images=tuple(items), classes=(), values=())
 
 
 def unlabelled(root: Path) -> tuple[Micrograph, ...]:
@@ -259,7 +275,7 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
         return
     known = sorted({region.class_name for sheet in said for region in sheet.regions
                     if region.class_name and not (region.is_ignored or region.is_area)})  # fmt: skip
-    if not found.names and "classes" in wanted:
+    if not found.names and "classes" in wanted and "instances" not in wanted:
         classes = [BACKGROUND, *(name for name in known if name != BACKGROUND)]
         found.names = dict(enumerate(classes))
     elif not found.names and known:

@@ -36,11 +36,18 @@ Real = NDArray[np.float64]
 
 
 def draw(
-    seed: int, height_px: int = 512, width_px: int = 512, *, material: str | None = None, oxide_nm: float | None = None
+    seed: int,
+    height_px: int = 512,
+    width_px: int = 512,
+    *,
+    material: str | None = None,
+    oxide_nm: float | None = None,
+    microscope: int | None = None,
 ) -> Scene:
     """Draw one field of view; the same seed gives the same scene. Classes are "1L", "2L" and so on.
 
-    material, oxide_nm: drawn too, where not given.
+    material, oxide_nm: drawn too, where not given. microscope: seed of the lamp, the camera and its exposure, for many
+        scenes under one; every scene has another where none is given.
     """
     rng = np.random.default_rng([seed, 7])
     material = material or str(rng.choice(MATERIALS))
@@ -48,10 +55,11 @@ def draw(
     thin_layers = THIN_LAYERS.get(material, 5)
     field = Field(rng, Crystal(np.ones(3, np.complex128), find(material).layer_nm, thin_layers), height_px, width_px)
     field.scatter()
-    colours = _colours(rng, material, oxide_nm)
+    optics = rng if microscope is None else np.random.default_rng([microscope, 8])
+    colours = _colours(optics, material, oxide_nm)
     light = colours[np.minimum(field.thickness_nm / TABLE_STEP_NM, len(colours) - 1).astype(np.int32)]
     light = lay_residue(rng, rim_thick(rng, light, field.thickness_nm))
-    pixels = _photographed(rng, light)
+    pixels = _photographed(optics, light, rng)
     labels = number_terraces(field.layers, thin_layers)
     layers = np.zeros(int(labels.max()) + 1, np.int64)
     layers[labels] = field.layers
@@ -96,8 +104,8 @@ def _sensor(rng: np.random.Generator) -> Real:
     return np.asarray(curves / (1 + np.exp((WAVELENGTHS_NM - rng.uniform(645, 690)) / 8)))
 
 
-def _photographed(rng: np.random.Generator, light: Image) -> NDArray[np.uint8]:
-    """Turn light (Y, X, 3), 1 on the substrate, into the 8-bit picture of some camera."""
+def _photographed(rng: np.random.Generator, light: Image, chance: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn light (Y, X, 3), 1 on the substrate, into the 8-bit picture of some camera; chance makes its noise."""
     height_px, width_px = light.shape[:2]
     matrix = rng.normal(0, 0.06, (3, 3)) + np.eye(3) * rng.uniform(0, 0.3)
     matrix += np.eye(3) - np.diag(matrix.sum(1))  # grey stays grey
@@ -113,7 +121,7 @@ def _photographed(rng: np.random.Generator, light: Image) -> NDArray[np.uint8]:
     level = rng.uniform(0.12, 0.6) * rng.normal(1, 0.08, 3).clip(0.8, 1.2)  # of the substrate in the picture
     exposure = np.array([_inverse(tone, part) for part in level])
     encoded = tone((light * exposure).clip(0, 1)) * 255
-    grain = rng.normal(0, rng.uniform(0.3, 2.0), encoded.shape) * np.sqrt(0.3 + encoded / 180)
+    grain = chance.normal(0, rng.uniform(0.3, 2.0), encoded.shape) * np.sqrt(0.3 + encoded / 180)
     raw = np.rint((encoded + grain).clip(0, 255)).astype(np.uint8)
     stream = cv2.imencode(".jpg", raw[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(85, 99))])[1]
     return np.ascontiguousarray(np.asarray(cv2.imdecode(stream, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])

@@ -45,6 +45,15 @@ class Targets:
     weight: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """An image that trains: its instances (Y, X) from 1, negative where nothing is known, and the class of each."""
+
+    image: Micrograph
+    labels: NDArray[np.int32]
+    classes: tuple[str, ...]
+
+
 def class_maps(labels: NDArray[np.int32], classes: Sequence[str]) -> Targets:
     """Turn numbers of classes (Y, X) into one map a class, for a task whose outputs these are. Negative: unknown."""
     maps = np.stack([labels == number for number in range(len(classes))]).astype(np.float32)
@@ -116,6 +125,10 @@ class Task:
     habits: how networks of this task are usually trained.
     colour_is_evidence: training must not shift hues or exchange channels.
     orientation_is_evidence: training must not turn or mirror images.
+    regions_of: numbers of classes of pixels (Y, X) int32, negative where nothing is known, and the names of the classes
+        -> instances (Y, X) int32 as `encode` takes them, and the class of each, where a folder may name its pixels
+        although the network does not. Raises BadSetting for a name that means nothing to the task.
+    settings_of: images that train, whose regions people named -> settings that this tells, for the card.
     of_classes: names of the classes of pixels, background first -> this task for them, its labels their numbers; none
         -> this task without a segmenter. None for a task with outputs of its own.
     """
@@ -138,13 +151,15 @@ class Task:
     habits: Habits = Habits()
     colour_is_evidence: bool = False
     orientation_is_evidence: bool = False
+    regions_of: Callable[[NDArray[np.int32], tuple[str, ...]], tuple[NDArray[np.int32], tuple[str, ...]]] | None = None
+    settings_of: Callable[[Sequence[Lesson]], dict[str, Any]] | None = None
     of_classes: Callable[[tuple[str, ...]], "Task"] | None = None
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
         """What a folder may be annotated with for this task."""
-        pixels: tuple[Annotation, ...] = () if self.of_classes is None else ("classes",)
-        regions: tuple[Annotation, ...] = ("instances",) if self.outputs and not pixels else ()
+        pixels: tuple[Annotation, ...] = ("classes",) if self.of_classes or self.regions_of else ()
+        regions: tuple[Annotation, ...] = ("instances",) if self.outputs and not self.of_classes else ()
         frames: tuple[Annotation, ...] = () if self.judge is None else ("frames",)
         return pixels + regions + frames
 

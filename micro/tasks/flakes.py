@@ -8,7 +8,7 @@ Physics then names the layers from the contrasts of all regions of an image; see
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from micro.illumination import Scaling, substrate, substrate_noise, thumbnail
 from micro.measure import columns
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import Habits, Identity, Targets, Task, TaskSettings
+from micro.tasks import Habits, Identity, Lesson, Targets, Task, TaskSettings
 from micro.tiles import Tiling, blocks
 
 DEPTH_PX = 6  # depth is 1 from here inwards
@@ -38,6 +38,8 @@ CONTEXT_PX = 600_000
 CONTEXT_LEAST, CONTEXT_MOST = 0.2, 2.0  # of a contrast; thinner patches may be residue, brighter ones glare
 CONTEXT_BRIGHTEST = 0.8  # of what a pixel can hold
 MARK_PX = 3  # a mark stands for a square that reaches so far
+LEAST_POINT_PX = 100  # a smaller terrace is no point of a profile that is made from annotated images,
+MOST_POINTS = 6  # which has at most so many of one number of layers
 LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
 
 
@@ -73,7 +75,10 @@ class FlakeSettings(TaskSettings):
     gamma: Literal["auto"] | Annotated[float, Field(ge=0.5, le=3)] = Field(
         default="auto", description="1.0 for a linear camera, 2.2 for pixels encoded for a screen"
     )
-    profile: str | None = Field(default=None, description="YAML file of a microscope setting, made by `micro profile`")
+    profile: str | thin_film.Profile | None = Field(
+        default=None,
+        description="YAML file of a microscope setting, made by `micro profile`; empty: not the bundle's own either",
+    )
     sure_above: float = Field(
         default=0.8, ge=0, le=1, description="regions named with less probability are flagged for review"
     )
@@ -106,6 +111,57 @@ def encode(labels: NDArray[np.int32]) -> Targets:
     distance = cv2.distanceTransform(np.where(inside & (seam == 0), np.uint8(1), np.uint8(0)), cv2.DIST_L2, 5)
     depth = np.where(inside, (distance / DEPTH_PX).clip(0, 1), 0)
     return Targets(np.stack([inside, depth]).astype(np.float32), (labels >= 0).astype(np.float32))
+
+
+def regions_of(labels: NDArray[np.int32], classes: tuple[str, ...]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Return every connected terrace of one number of layers as an instance, and its class.
+
+    labels: (Y, X) numbers of classes, the first of which is the substrate, whatever its name; the others are 1L to 10L,
+    thick and residue, which are no thin flakes, and unknown, where nothing is said. Raises BadSetting for others.
+    """
+    strange = [name for name in classes[1:] if name not in thin_film.CLASSES]
+    if strange or classes[0] in thin_film.CLASSES:
+        raise BadSetting(
+            f"classes {', '.join(classes)}: the smallest value is the substrate, whatever its name; the others are 1L "
+            f"to {thin_film.MOST_LAYERS}L, {thin_film.THICK}, {thin_film.RESIDUE} and {thin_film.UNKNOWN}."
+        )
+    instances = np.where(labels < 0, np.int32(-1), np.int32(0))
+    names: list[str] = []
+    for number, name in enumerate(classes):
+        if name == thin_film.UNKNOWN:
+            instances[labels == number] = -1
+        elif number and name not in (thin_film.THICK, thin_film.RESIDUE):
+            count, parts = cv2.connectedComponents((labels == number).view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+            inside = parts > 0
+            instances[inside] = parts[inside] + len(names)
+            names += [name] * (count - 1)
+    return instances, tuple(names)
+
+
+def settings_of(lessons: Sequence[Lesson]) -> dict[str, Any]:
+    """Return the profile of the microscope that took images whose layers people named, as a setting for the card.
+
+    The largest terraces of each number of layers are its points, and its material is the one that explains them best.
+    """
+    terraces_of: dict[int, list[tuple[float, thin_film.Point]]] = {}
+    for lesson in lessons:
+        found = Regions(lesson.labels.clip(0), lesson.classes, np.ones(len(lesson.classes), np.float32))
+        table = measure(found, lesson.image)
+        seen = np.stack([table[f"contrast_{channel}_mean"] for channel in CHANNELS], axis=1).astype(np.float64)
+        usable = ~_saturated(found, lesson.image.pixels).any(1) & np.isfinite(seen).all(1)
+        for index in np.flatnonzero(usable & (np.asarray(table["area_px"], np.float64) >= LEAST_POINT_PX)):
+            layers = int(lesson.classes[index].removesuffix("L"))
+            red, green, blue = seen[index].tolist()
+            point = thin_film.Point(
+                image=lesson.image.name, layers=layers, contrast_r=red, contrast_g=green, contrast_b=blue
+            )
+            terraces_of.setdefault(layers, []).append((float(table["area_px"][index]), point))
+    points = []
+    for _, known in sorted(terraces_of.items()):
+        points += [point for _, point in sorted(known, key=lambda each: -each[0])[:MOST_POINTS]]
+    if not points:
+        return {}
+    return {"profile": thin_film.profile_of(points).model_dump(mode="json")}
 
 
 def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
@@ -323,11 +379,12 @@ def _full(pixels: NDArray[np.generic]) -> float:
 
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
+    profile = settings.profile
     return thin_film.Asked(
         material=None if settings.material == "auto" else settings.material,
         oxide_nm=None if settings.oxide_nm == "auto" else settings.oxide_nm,
         gamma=None if settings.gamma == "auto" else settings.gamma,
-        profile=thin_film.Profile.load(Path(settings.profile)) if settings.profile else None,
+        profile=(thin_film.Profile.load(Path(profile)) if isinstance(profile, str) else profile) if profile else None,
     )
 
 
@@ -366,6 +423,8 @@ TASK = Task(
     settings=FlakeSettings,
     scaling=scaling,
     encode=encode,
+    regions_of=regions_of,
+    settings_of=settings_of,
     decode=decode,
     refine=refine,
     measure=measure,

@@ -7,11 +7,25 @@ each region has.
 
 from micro.thin_film.camera import Camera, contrast
 from micro.thin_film.materials import MATERIALS, Material, find, refractive_index
-from micro.thin_film.naming import RESIDUE, THICK, UNKNOWN, Asked, Names, Seen, name, named_by_the_others
+from micro.thin_film.naming import (
+    CLASSES,
+    MOST_LAYERS,
+    RESIDUE,
+    THICK,
+    UNKNOWN,
+    Asked,
+    Names,
+    Seen,
+    name,
+    named_by_the_others,
+    profile_of,
+)
 from micro.thin_film.profile import Point, Profile
 
 __all__ = [
+    "CLASSES",
     "MATERIALS",
+    "MOST_LAYERS",
     "RESIDUE",
     "THICK",
     "UNKNOWN",
@@ -26,5 +40,6 @@ __all__ = [
     "find",
     "name",
     "named_by_the_others",
+    "profile_of",
     "refractive_index",
 ]

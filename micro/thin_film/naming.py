@@ -1,5 +1,6 @@
 """How many layers each region has, how sure that is, and whether what the user said of the chip can be true."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from micro.thin_film.inference import Evidence, Hypothesis, Likelihood, Swarm
 from micro.thin_film.materials import MATERIALS, find
-from micro.thin_film.profile import Profile
+from micro.thin_film.profile import Point, Profile
 
 Real = NDArray[np.float64]
 
@@ -160,6 +161,17 @@ def named_by_the_others(profile: Profile) -> tuple[str, ...]:
         seen = Seen(contrast, np.ones((1, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
         answers.append(name(seen, Asked(profile=others)).class_names[0])
     return tuple(answers)
+
+
+def profile_of(points: Sequence[Point]) -> Profile:
+    """Return the profile of points whose material nobody said: the one that explains their contrasts best."""
+    nothing = Seen(np.zeros((0, 3)), np.zeros((0, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
+    profiles = [Profile(material=material, points=tuple(points)) for material in MATERIALS]  # type: ignore[arg-type]
+    logs = []
+    for profile in profiles:
+        explanations = _explained(_evidence(nothing, profile), Asked(profile=profile))
+        logs.append(max(part.swarm.log_evidence for part in explanations))
+    return profiles[int(np.argmax(logs))]
 
 
 def _evidence(seen: Seen, profile: Profile | None) -> Evidence:

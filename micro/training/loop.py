@@ -127,8 +127,9 @@ def train_steps(
     state, curve = yield from fit(plan, samples, work / "final", "final", making, check)
     if plan.network.kind == "unet":
         plan = _with_halo(plan, state, samples.whole_images(HALO_IMAGES))
+    card = card_of(plan, folder, making, trained=train)
     if test:
-        saved = bundles.save(work / "final", card_of(plan, folder, making, ()), _named(plan, state))
+        saved = bundles.save(work / "final", card, _named(plan, state))
         engine = Engine(saved, device=making.device)
         score = trial.run(engine, test)
         cases = trial.worst(engine, test, score, WORST)
@@ -145,7 +146,7 @@ def train_steps(
             score = trial.run(engine, images)
             cases = trial.worst(engine, images, score, WORST)
             scored.insert(0, Scored(on, score, cases, _of_the_start(making, engine, images)))
-    card = card_of(plan, folder, making, tuple(row for each in scored for row in each.trial.measured(each.on)))
+    card = card.model_copy(update={"scores": tuple(row for each in scored for row in each.trial.measured(each.on))})
     if answers is not None:
         card = card.model_copy(update={"temperature": _temperature(answers)})
     made = bundles.save(out, card, _named(plan, state))
@@ -177,7 +178,7 @@ def _folds(plan: TrainingPlan, folder: AnnotatedFolder, work: Path, making: Maki
         samples, check = _lesson(plan, folder, train, place, making)
         state, curve = yield from fit(plan, samples, place, f"fold {number + 1} of {plan.folds}", making, check)
         tried.curves.append(curve)
-        saved = bundles.save(place, card_of(plan, folder, making, ()), _named(plan, state))
+        saved = bundles.save(place, card_of(plan, folder, making, trained=train), _named(plan, state))
         engine = Engine(saved, device=making.device)
         plain.append(trial.run(engine, test))
         begun.append(_of_the_start(making, engine, test))
@@ -212,7 +213,7 @@ def _lesson(
         return samples, None
 
     def check(state: State) -> float:
-        saved = bundles.save(place / "check", card_of(plan, folder, making, ()), _named(plan, state))
+        saved = bundles.save(place / "check", card_of(plan, folder, making), _named(plan, state))
         return float(1 - trial.run(Engine(saved, device=making.device), aside).badness().mean())
 
     return samples, check

@@ -1,5 +1,6 @@
 """The card and the page of a bundle that has just been trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -8,10 +9,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from micro.bundle import Bundle
-from micro.card import Card, DataSource, Measured
+from micro.card import Card, DataSource
 from micro.errors import BadSetting
-from micro.folder import AnnotatedFolder
+from micro.folder import Annotated, AnnotatedFolder
 from micro.micrograph import Micrograph
+from micro.tasks import Lesson
 from micro.training.plan import TrainingPlan
 
 
@@ -80,9 +82,23 @@ class Making:
             )
 
 
-def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores: tuple[Measured, ...]) -> Card:
-    """Return the card of a trained bundle; its weights' hash is set when it is saved."""
+def card_of(
+    plan: TrainingPlan,
+    folder: AnnotatedFolder,
+    making: Making,
+    trained: Sequence[Annotated] = (),
+) -> Card:
+    """Return the card of a trained bundle; its weights' hash is set when it is saved.
+
+    trained: the images that it learned from, where they may tell more than a network learns.
+    """
     task = plan.task_learned
+    lessons = [
+        Lesson(item.image, item.labels, item.region_classes)
+        for item in trained
+        if item.labels is not None and item.region_classes
+    ]
+    told = task.settings_of(lessons) if task.settings_of and lessons else {}
     sizes = {item.image.pixel_size_um for item in folder.images}
     unet = plan.network.kind == "unet"
     return Card(
@@ -95,8 +111,9 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
         classes=(plan.task,) if plan.finds_instances else plan.network.outputs,
         segmenter=plan.network if unet else None,
         classifier=None if unet else plan.network,
-        settings={} if plan.scale == 1 else {"scale": plan.scale},
+        settings=told if plan.scale == 1 else told | {"scale": plan.scale},
         weights_sha256="0" * 64,
+        scores=(),
         licence=making.about.licence,
         data=(
             DataSource(
@@ -108,7 +125,6 @@ def card_of(plan: TrainingPlan, folder: AnnotatedFolder, making: Making, scores:
             *_beside(making),
             *_unlabelled(plan, making),
         ),
-        scores=scores,
         limits=making.about.limits,
         command=making.command,
     )

@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sources = []
     for each in asked.learn:
         task, _, place = each.partition("=")
-        sources.append(Source(task, folders.read(Path(place), tasks.find(task).annotations)))
+        sources.append(Source(task, folders.read_for(tasks.find(task), Path(place))))
     about = About.load(asked.about) if asked.about else About()
     command = shlex.join(["python", "-m", "micro.training.start", *(sys.argv[1:] if arguments is None else arguments)])
     card = card_of(asked.out.resolve().name, about, sources, command)

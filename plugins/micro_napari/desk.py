@@ -101,7 +101,7 @@ def _plan(lesson: Lesson) -> str:
     from micro import folder as folders
     from micro.tasks import find
 
-    annotated = folders.read(lesson.folder, find(lesson.task).annotations)
+    annotated = folders.read_for(find(lesson.task), lesson.folder)
     start = bundle.load(lesson.start) if lesson.start else None
     planned = training.plan(annotated, find(lesson.task).name, lesson.minutes, start=start)
     return f"{annotated.describe()}\n{planned.describe()}"

@@ -35,7 +35,8 @@ class SettingsForm(QWidget):
                 options |= _bounds(info.metadata, value)
                 field = create_widget(value=value, name=name, annotation=info.annotation, options=options)
             else:  # a number or a word: text, read as the command line reads it
-                field = create_widget(value=str(value), name=name, annotation=str, options=options)
+                text = "of the bundle" if isinstance(value, dict) else str(value)
+                field = create_widget(value=text, name=name, annotation=str, options=options)
             self._layout.addRow(name, field.native)
             self.fields[name], self._defaults[name] = field, field.value
 

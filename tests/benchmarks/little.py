@@ -181,7 +181,7 @@ def score(source: Source, chosen: Sequence[Annotated], begun: Bundle | None, see
             next(steps)
     except StopIteration as stop:
         weights = {f"segmenter.{name}": value.numpy() for name, value in stop.value.weights.items()}
-    made = bundle.save(place, card_of(plan, few, making, ()), weights)
+    made = bundle.save(place, card_of(plan, few, making), weights)
     tried = trial.run(Engine(made, device="cpu"), source.test)
     return float(next(row.value for row in tried.measured("") if row.what == source.figure))
 
