@@ -1,13 +1,14 @@
 """Flakes: terraces that touch stay apart, tiles leave no trace, and contrast is what was drawn."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from micro import bundle, thin_film
+from micro import bundle, folder, thin_film, trial
 from micro.cli import run
 from micro.engine import Engine
 from micro.errors import BadSetting
@@ -286,26 +287,37 @@ def test_named_terraces_make_a_profile_that_names_layers_and_their_material():
     assert settings_of([replace(lesson, labels=lesson.labels * 0, classes=())]) == {}
 
 
-def test_a_folder_of_classes_trains_a_bundle_that_brings_its_microscope(tmp_path):
+def test_a_folder_of_classes_trains_a_bundle_that_brings_its_microscope(tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.training.loop._with_halo", lambda plan, *_: plan)  # measuring that takes longest
     image, classes = classes_of_chip()
     for name in ("images", "masks"):
         (tmp_path / "lab" / name).mkdir(parents=True)
-    for number in range(10):
-        write_image(tmp_path / "lab/images" / f"{number}.tif", replace(image, pixels=np.roll(image.pixels, number, 1)))
-        write_labels(tmp_path / "lab/masks" / f"{number}.tif", np.roll(classes, number, 1).astype(np.int32), None)
+    write_image(tmp_path / "lab/images/chip.tif", image)
+    write_labels(tmp_path / "lab/masks/chip.tif", classes, None)
     lines = "".join(f"{value}: {name}\n" for value, name in enumerate(CLASSES))
     (tmp_path / "lab/classes.yaml").write_text(lines, encoding="utf-8")
-    (tmp_path / "lab/groups.csv").write_text(
-        "image,group\n" + "".join(f"{number}.tif,{number}\n" for number in range(10)), encoding="utf-8"
-    )
     out = tmp_path / "lab-flakes"
-    command = ["train", str(tmp_path / "lab"), "--task", "flakes", "--out", str(out), "--minutes", "0.02"]
+    command = ["train", str(tmp_path / "lab"), "--task", "flakes", "--out", str(out), "--minutes", "0.001"]
     assert run(command) == 0
     card = bundle.load(out).card
     assert card.settings["profile"]["material"] == "graphene"
-    assert len(card.settings["profile"]["points"]) == 24
+    # the right of the image measures, and its fourth layer is unknown to the microscope
+    assert [point["layers"] for point in card.settings["profile"]["points"]] == [1, 2, 3]
     assert Engine.load(str(out)).settings.profile.points[0].layers == 1
-    assert run(["score", str(tmp_path / "lab"), "--model", str(out)]) == 0
+
+
+def test_a_trial_counts_the_found_terraces_that_are_named_right():
+    image, classes = classes_of_chip()
+    labels, names = regions_of(classes, CLASSES)
+    answer = Regions(labels.clip(0), ("1L", "2L", "4L", "4L"), np.ones(4, np.float32))
+    parrot = SimpleNamespace(
+        task=find("flakes"), settings=FlakeSettings(), predict=lambda _: SimpleNamespace(regions=answer)
+    )
+    item = replace(folder.annotated(image, labels, None), region_classes=names)
+    figures = {row.what: row.value for row in trial.run(parrot, [item]).measured("")}
+    assert figures["found regions named right"] == 0.75
+    unnamed = trial.run(parrot, [replace(item, region_classes=())]).measured("")
+    assert "found regions named right" not in {row.what for row in unnamed}
 
 
 def test_a_profile_of_an_unknown_material_is_refused(tmp_path, capsys):

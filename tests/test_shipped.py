@@ -26,7 +26,7 @@ MEGABYTE = 2**20
 
 def test_the_first_bundles_are_here():
     sheets = {"sheet-edge-crack", "sheet-steel", "spindle-pitting"}
-    first = {"flakes-graphene", "grains-iron", "grains-metal", "phases-superalloy"} | sheets
+    first = {"flakes-thin", "grains-iron", "grains-metal", "phases-superalloy"} | sheets
     assert first <= set(SHIPPED)
 
 
@@ -114,7 +114,7 @@ def test_tiles_find_the_regions_of_the_whole_image(name, edges):
         ("grains-iron", "grains/pure-iron-serial/images", 5),
         ("phases-superalloy", "grains/nasa-superalloy/val/images", 4),
         ("sheet-steel", "defects/xsdd", 907),
-        ("flakes-graphene", "flakes/maskterial/GrapheneH/images", 6),
+        ("flakes-thin", "flakes/maskterial/GrapheneH/images", 6),
     ],
 )
 def test_real_images_are_predicted_whole_with_tables_and_record(name, folder, images, data, tmp_path):

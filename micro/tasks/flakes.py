@@ -145,12 +145,15 @@ def settings_of(lessons: Sequence[Lesson]) -> dict[str, Any]:
     """
     terraces_of: dict[int, list[tuple[float, thin_film.Point]]] = {}
     for lesson in lessons:
-        found = Regions(lesson.labels.clip(0), lesson.classes, np.ones(len(lesson.classes), np.float32))
+        there = np.unique(lesson.labels[lesson.labels > 0])  # an image that was cut has lost some of its terraces
+        labels = np.where(lesson.labels > 0, np.searchsorted(there, lesson.labels) + 1, 0).astype(np.int32)
+        names = tuple(lesson.classes[number - 1] for number in there)
+        found = Regions(labels, names, np.ones(len(names), np.float32))
         table = measure(found, lesson.image)
         seen = np.stack([table[f"contrast_{channel}_mean"] for channel in CHANNELS], axis=1).astype(np.float64)
         usable = ~_saturated(found, lesson.image.pixels).any(1) & np.isfinite(seen).all(1)
         for index in np.flatnonzero(usable & (np.asarray(table["area_px"], np.float64) >= LEAST_POINT_PX)):
-            layers = int(lesson.classes[index].removesuffix("L"))
+            layers = int(names[index].removesuffix("L"))
             red, green, blue = seen[index].tolist()
             point = thin_film.Point(
                 image=lesson.image.name, layers=layers, contrast_r=red, contrast_g=green, contrast_b=blue

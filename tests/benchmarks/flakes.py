@@ -6,6 +6,8 @@
     drawn       drawn chips of six materials on three oxides under cameras that nothing trained on: found, then named
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope
     wrong       drawn chips with a wrong material or oxide given: is it said?
+    taught      24 chips under one drawn microscope with masks of layers, `micro train --minutes 25`: beside the model on
+                24 others
     speed       one photograph of 1920 x 1200 px after loading, what each part takes
 
 The real images lie at --data or $MICRO_DATA. Nothing here was used to train, and MaskTerial's images were looked at
@@ -25,7 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from micro import bundle, formats
+from micro import bundle, cli, folder, formats, trial
 from micro.engine import Engine
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -43,6 +45,7 @@ LAST_STEP = 3.5  # contrast is no longer proportional to layers above it
 # Published contrasts of 1, 2 and 3 layers of WSe2 on such a chip (2DMatGMM), red, green and blue.
 WSE2 = np.array([(-0.410, -0.488, -0.619), (-0.677, -0.778, -0.835), (-0.843, -0.907, -0.838)])
 THIN_HBN_NM = 50 * 0.333
+TAUGHT, TAUGHT_SEED = 24, 500
 SEEDS = 9000  # drawn chips from here on are for this file alone
 
 
@@ -50,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.flakes", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", nargs="+", choices=sorted(WHAT))
-    parser.add_argument("--model", default="flakes-graphene")
+    parser.add_argument("--model", default="flakes-thin")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MICRO_DATA", "../shared/data")))
     parser.add_argument("--scenes", type=int, default=2, help="drawn chips of each material and oxide")
+    parser.add_argument("--work", type=Path, help="folder of `taught`, which goes on where it stopped")
+    parser.add_argument("--minutes", type=float, default=25, help="of `taught`")
     asked = parser.parse_args(arguments)
     for what in asked.what:
         print(f"\n== {what}")
@@ -267,6 +272,34 @@ def wrong(asked: argparse.Namespace) -> None:
         )
 
 
+def taught(asked: argparse.Namespace) -> None:
+    work = asked.work or Path(tempfile.mkdtemp())
+    sides = []
+    for place, first in ((work / "annotated", SEEDS + TAUGHT_SEED), (work / "rest", SEEDS + TAUGHT_SEED + TAUGHT)):
+        if not place.is_dir():
+            write_chips(place, range(first, first + TAUGHT))
+        sides.append(folder.read_for(flakes.TASK, place))
+    out = work / "taught"
+    command = ["train", str(work / "annotated"), "--task", "flakes", "--out", str(out), "--minutes", str(asked.minutes)]
+    if not (out / "card.json").is_file():
+        assert cli.run([*command, "--resume"] if (out / "training").is_dir() else command) == 0
+    for model in (asked.model, str(out)):
+        print(f"{model}: {trial.run(Engine.load(model, 'cpu'), sides[1].images).describe().splitlines()[-6:]}")
+
+
+def write_chips(place: Path, seeds: Sequence[int]) -> None:
+    """Write drawn chips under one microscope with masks of their layers."""
+    for name in ("images", "masks"):
+        (place / name).mkdir(parents=True)
+    for seed in seeds:
+        scene = chips.draw(seed, material="graphene", oxide_nm=285.0, microscope=TAUGHT_SEED)
+        layers = np.array([0, *(int(name.removesuffix("L")) for name in scene.class_names)], np.int32)[scene.labels]
+        formats.write_image(place / "images" / f"{seed}.tif", scene.image)
+        formats.write_labels(place / "masks" / f"{seed}.tif", layers, None)
+    lines = ["0: substrate", *(f"{layers}: {layers}L" for layers in range(1, 9))]
+    (place / "classes.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def speed(asked: argparse.Namespace) -> None:
     path = next(path for path, *_ in maskterial(asked.data))
     engine = engine_with(asked.model, {"material": "graphene"})
@@ -341,7 +374,7 @@ def colour(row: dict[str, str]) -> np.ndarray:
     return np.array([float(row[channel]) for channel in "RGB"])
 
 
-WHAT = {function.__name__: function for function in (found, staircase, polygons, drawn, heights, wrong, speed)}
+WHAT = {function.__name__: function for function in (found, staircase, polygons, drawn, heights, wrong, taught, speed)}
 
 if __name__ == "__main__":
     main()

@@ -75,7 +75,7 @@ def test_five_clicks_make_the_profile_that_the_command_makes(
     assert (one.material, one.oxide_nm, one.gamma) == (other.material, other.oxide_nm, other.gamma)
 
     segment = dock("Segment")
-    segment.cards.choose("flakes-graphene")
+    segment.cards.choose("flakes-thin")
     profile.use.click()
     assert segment.recipe().settings == {"profile": str(saved)}
 

@@ -15,7 +15,7 @@ from micro_napari.finding import of
 
 SHIPPED = {
     "grains": "grains-iron",
-    "flakes": "flakes-graphene",
+    "flakes": "flakes-thin",
     "defects": "sheet-steel",
     "phases": "phases-superalloy",
 }

@@ -179,8 +179,8 @@ def test_a_preview_shows_regions_on_what_is_in_view_only(viewer, dock, until):
 
 def test_flakes_are_ranked_and_a_sheet_gets_its_verdict(viewer, segmented):
     (flakes,) = viewer.open_sample("micro", "flakes")
-    segment = segmented(flakes, "flakes-graphene", um=0.39)
-    labels = viewer.layers["flakes flakes-graphene"]
+    segment = segmented(flakes, "flakes-thin", um=0.39)
+    labels = viewer.layers["flakes flakes-thin"]
     largest = int(labels.features["area_um2"][1:].idxmax())
     lines = segment.said.text().splitlines()
     assert f" {largest}: " in lines[1]
