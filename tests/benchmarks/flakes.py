@@ -6,8 +6,8 @@
     drawn       drawn chips of six materials on three oxides under cameras that nothing trained on: found, then named
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope
     wrong       drawn chips with a wrong material or oxide given: is it said?
-    taught      24 chips under one drawn microscope with masks of layers, `micro train --minutes 25`: beside the model on
-                24 others
+    taught      24 chips under one drawn microscope, with masks of layers, and `micro train --minutes 25`: what comes
+                out beside the model on 24 others
     speed       one photograph of 1920 x 1200 px after loading, what each part takes
 
 The real images lie at --data or $MICRO_DATA. Nothing here was used to train, and MaskTerial's images were looked at
@@ -289,11 +289,11 @@ def taught(asked: argparse.Namespace) -> None:
 
 def write_chips(place: Path, seeds: Sequence[int]) -> None:
     """Write drawn chips under one microscope with masks of their layers."""
-    for name in ("images", "masks"):
-        (place / name).mkdir(parents=True)
+    for part in ("images", "masks"):
+        (place / part).mkdir(parents=True)
     for seed in seeds:
         scene = chips.draw(seed, material="graphene", oxide_nm=285.0, microscope=TAUGHT_SEED)
-        layers = np.array([0, *(int(name.removesuffix("L")) for name in scene.class_names)], np.int32)[scene.labels]
+        layers = np.array([0, *(int(each.removesuffix("L")) for each in scene.class_names)], np.int32)[scene.labels]
         formats.write_image(place / "images" / f"{seed}.tif", scene.image)
         formats.write_labels(place / "masks" / f"{seed}.tif", layers, None)
     lines = ["0: substrate", *(f"{layers}: {layers}L" for layers in range(1, 9))]
@@ -315,12 +315,12 @@ def speed(asked: argparse.Namespace) -> None:
 
 def maskterial(data: Path) -> Iterator[tuple[Path, str, np.ndarray, list[dict[str, str]]]]:
     """Yield each photograph, its material, its labels (Y, X) and the rows of its instances."""
-    for folder, material in MASKTERIAL.items():
-        root = data / "flakes/maskterial" / folder
+    for source, material in MASKTERIAL.items():
+        root = data / "flakes/maskterial" / source
         rows = list(csv.DictReader((root / "instance_contrast.csv").read_text(encoding="utf-8").splitlines()))
         for path in sorted((root / "images").iterdir()):
             labels = formats.read_labels(root / "instance_masks" / f"{path.stem}.png")
-            theirs = [row | {"folder": folder} for row in rows if row["image"] == path.name]
+            theirs = [row | {"folder": source} for row in rows if row["image"] == path.name]
             yield path, material, labels, theirs
 
 
