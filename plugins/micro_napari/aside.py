@@ -25,6 +25,7 @@ from micro.recipe import Recipe
 from micro.regions import Prediction, Progress
 from micro.tasks.flakes import Mark
 from micro.thin_film import Profile
+from micro_napari.commands import stand_behind
 from micro_napari.pipe import put, take
 
 TILE_PX = 1536
@@ -206,6 +207,7 @@ class Aside:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+            stand_behind(popen)
             self._process = _Process(popen, errors)
             weakref.finalize(self, self._process.end)
             threading.Thread(target=self._process.listen, name="micro-aside", daemon=True).start()

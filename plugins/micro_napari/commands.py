@@ -1,5 +1,6 @@
 """The command line that does the same, and commands that run in a process of their own."""
 
+import contextlib
 import json
 import os
 import queue
@@ -20,6 +21,8 @@ INTERRUPTED = 130
 # How long a command may take to leave everything in order after it was interrupted.
 PATIENCE_SECONDS = 20.0
 BEAT_SECONDS = 0.2
+# How far a process that computes stands behind the window where both want the same core.
+NICENESS = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ def _flags(recipe: Recipe) -> Generator[str, None, None]:
         yield from ("--review-below", repr(recipe.review_below))
 
 
+def stand_behind(process: "subprocess.Popen[Any]") -> None:
+    """Let the window go first where a process wants its cores too: it must answer while something trains or predicts."""
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):  # it may have ended
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+
+
 def run_steps(arguments: Sequence[str]) -> Generator[Heard, None, Ended]:
     """Run `micro` with these arguments, yielding each line that it says, and a beat now and then.
 
@@ -75,6 +85,7 @@ def run_steps(arguments: Sequence[str]) -> Generator[Heard, None, Ended]:
         errors="replace",
         env={**os.environ, "MICRO_PROGRESS": "json", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
     )
+    stand_behind(process)
     lines: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process, lines), name="micro-command", daemon=True)
     reader.start()
