@@ -65,7 +65,7 @@ def _flags(recipe: Recipe) -> Generator[str, None, None]:
 
 
 def stand_behind(process: "subprocess.Popen[Any]") -> None:
-    """Let the window go first where a process wants its cores too: it must answer while something trains or predicts."""
+    """Let the window go first where a process wants its cores too: it must answer while something trains."""
     if hasattr(os, "setpriority"):
         with contextlib.suppress(OSError):  # it may have ended
             os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
