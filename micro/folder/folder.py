@@ -66,7 +66,9 @@ class AnnotatedFolder:
     def describe(self) -> str:
         """Return the page that is printed before a minute is spent."""
         kinds = ", ".join(f"{name} {count}" for name, count in sorted(Counter(self._kinds()).items()))
-        lines = [f"{self.root}: {len(self.images)} annotated images ({kinds})", *described(self.images)]
+        count = len(self.images)
+        counted = f"{count} annotated image{'s' if count > 1 else ''}"
+        lines = [f"{self.root}: {counted} ({kinds})", *described(self.images)]
         if self.annotation != "frames":
             lines.append(f"annotation {self.source}; {self._regions()}")
         return "\n".join((*lines, *self.remarks))
@@ -92,7 +94,8 @@ class AnnotatedFolder:
         if self.classes:
             shares_said = (f"{name} {count / pixels:.1%}" for name, count in zip(self.classes, counts, strict=False))
             return ", ".join(shares_said) + unknown
-        return f"{sum(regions)} regions, {min(regions)} to {max(regions)} an image{unknown}"
+        least, most = min(regions), max(regions)
+        return f"{sum(regions)} regions, {f'{least} to {most}' if least < most else most} an image{unknown}"
 
 
 def described(items: Iterable[Annotated]) -> list[str]:
@@ -108,7 +111,8 @@ def described(items: Iterable[Annotated]) -> list[str]:
     if not groups:
         return []
     said = "; ".join(", ".join(_counted(counts)) for counts in (sizes, kinds, scales))
-    return [f"images     {said}; {len(groups)} groups that stay together"]
+    together = f"{len(groups)} groups that stay together" if len(groups) > 1 else "all of one group"
+    return [f"images     {said}; {together}"]
 
 
 def _counted(counts: Counter[str]) -> list[str]:
