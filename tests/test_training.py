@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from small_bundles import SMALL_UNET, make_bundle
 
 from micro import bundle, folder, tasks, training, trial
 from micro.engine import Engine
@@ -278,6 +279,15 @@ def test_training_from_a_bundle_begins_with_its_weights(masks, tmp_path):
     _, second = finish(training.train_steps(plan, masks, tmp_path / "b", again))
     name = "segmenter.encoder.layer1.0.conv1.weight"
     assert np.array_equal(first.weights()[name], second.weights()[name])
+
+
+@pytest.mark.parametrize(("task", "share"), [("grains", 0.25), ("flakes", 1)])
+def test_only_a_bundle_that_goes_on_with_its_own_question_learns_more_slowly(masks, tmp_path, task, share):
+    maps = SMALL_UNET.model_copy(update={"outputs": tasks.find("grains").outputs})
+    begun = make_bundle(tmp_path / "begun", maps, task)
+    scratch, plan = (training.plan(masks, "grains", 1, start=start) for start in (None, begun))
+    assert plan.learning_rate == pytest.approx(share * scratch.learning_rate)
+    assert ("0.25 of the usual" in plan.describe()) == (share < 1)
 
 
 def test_what_it_began_from_answers_the_same_images_where_it_can(masks, tmp_path):

@@ -1,5 +1,6 @@
 """What will be trained, on what, for how long: derived from the folder, printed, and kept beside the weights."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,8 @@ Precision = Literal["fp32", "bf16"]
 TRAINING_FLOPS_PER_SECOND: dict[Precision, float] = {"fp32": 1.2e11, "bf16": 2.4e11}
 # A step of training costs about three forward passes: forward, and backward to inputs and to weights.
 PASSES_PER_STEP = 3
-# What was learned already is lost at the rate that learns from nothing.
+# A bundle that goes on with its own question could lose what it knows at the rate that learns from nothing. A new
+# question has little to lose: there a quarter of the rate cost most of the score (python -m tests.benchmarks.little).
 GENTLER = 0.25
 # Share of the steps in which only a classifier's new last layer learns: what flows back from it is noise at first.
 FROZEN_SHARE = 0.2
@@ -120,12 +122,18 @@ class TrainingPlan(BaseModel):
                 + (f", in equal shares from {', '.join((self.folder, *self.beside))}" if self.beside else "")
                 + (f", then also from {self.unlabelled}, which nobody annotated" if self.unlabelled else "")
                 + (f", or until {self.patience} epochs are no better" if self.patience else ""),
-                f"optimiser  AdamW {self.learning_rate:g}, decay {self.weight_decay:g}, cosine, EMA {self.ema_decay:g}",
+                f"optimiser  AdamW {self.learning_rate:g}{self._describe_rate()}, decay {self.weight_decay:g}, cosine, "
+                f"EMA {self.ema_decay:g}",
                 f"products   in {self.precision}",
                 f"loss       {self._describe_loss()}",
                 f"held out   {self.describe_held_out()}",
             )
         )
+
+    def _describe_rate(self) -> str:
+        usual = self.task_learned.habits.learning_rate
+        is_gentle = self.start and math.isclose(self.learning_rate, usual * GENTLER)
+        return f" ({GENTLER:g} of the usual, for a bundle that goes on with its own question)" if is_gentle else ""
 
     def _describe_loss(self) -> str:
         mixed = f"{1 - self.dice:g} cross-entropy and {self.dice:g} soft Dice" if self.dice else "cross-entropy"
@@ -164,6 +172,8 @@ def plan(
         of each image where there are fewer than ten.
     start: bundle to begin from, or "imagenet" where the machine can download that; layers of the same name and shape
         take its weights. A classifier of other classes than its start's is frozen but for its last layer at first.
+        Where a bundle answers this very question, the same task and classes, it learns on at a quarter of the task's
+        learning rate; everything else begins at the whole.
     beside: folders whose images train as well, such as drawn scenes; none of them measures.
     unlabelled: name of a folder of images that nobody annotated, to learn from as well.
     balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
@@ -216,7 +226,8 @@ def plan(
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
     cores: Precision = "bf16" if fast["cpu"] else "fp32"
     steps = max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch, cores)))
-    is_transfer = start is not None and not task.outputs and (begun is None or begun.outputs != spec.outputs)
+    is_same_task = isinstance(start, Bundle) and start.card.task == task_name
+    goes_on = is_same_task and begun is not None and begun.outputs == spec.outputs
     return TrainingPlan(
         task=task_name,
         folder=folder.root.resolve().name,
@@ -224,13 +235,13 @@ def plan(
         crop_px=crop_px,
         batch=habits.batch,
         steps=steps,
-        learning_rate=habits.learning_rate * (GENTLER if start else 1),
+        learning_rate=habits.learning_rate * (GENTLER if goes_on else 1),
         weight_decay=habits.weight_decay,
         label_smoothing=habits.label_smoothing,
         ema_decay=habits.ema_decay,
         seed=seed,
         start=_described(start),
-        frozen_steps=round(steps * FROZEN_SHARE) if is_transfer else 0,
+        frozen_steps=round(steps * FROZEN_SHARE) if start is not None and not task.outputs and not goes_on else 0,
         split=split,
         held_out=_held_out(folder.images, seed) if split == "image" else (),
         held_out_share=0.25 if split == "place" else 0,

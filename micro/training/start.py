@@ -134,12 +134,13 @@ def card_of(name: str, about: About, sources: Sequence[Source], command: str) ->
 
 
 def _plan(source: Source, begun: Bundle) -> TrainingPlan:
-    """Return how one source is learned: at the pace of fine-tuning, in small crops, grey images in three channels."""
+    """Return how one source is learned: at the whole rate, in small crops, grey images in three channels."""
     made = plan(source.folder, source.task, 1, start=begun)
     if made.network.kind != "unet":
         raise BadSetting(f"{source.task} has no maps, and a start is learned for those that have.")
     network = made.network.model_copy(update={"in_channels": 3})
-    return made.model_copy(update={"network": network, "crop_px": CROP_PX})
+    rate = made.task_learned.habits.learning_rate
+    return made.model_copy(update={"network": network, "crop_px": CROP_PX, "learning_rate": rate})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
