@@ -1,9 +1,11 @@
 """A start for training: learned over sources of several tasks, begun from, refused where an image is asked about."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from small_bundles import SMALL_UNET, make_bundle
+from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import bundle, cli, networks, tasks, trial
 from micro.errors import BadSetting
@@ -113,11 +115,34 @@ def test_a_start_is_listed_and_checked_and_answers_no_image(sources, begun, tmp_
     assert "Train from it" in capsys.readouterr().err
 
 
-def test_a_task_without_maps_cannot_be_learned_into_a_start(begun, tmp_path):
-    frames = tuple(annotated(grains.draw(seed, 64, 64).image, None, name) for seed, name in enumerate(["a", "b"] * 8))
-    source = start.Source("defects", AnnotatedFolder(tmp_path, frames, ("a", "b"), ()))
-    with pytest.raises(BadSetting):
-        learned([source], begun, tmp_path / "start")
+@pytest.fixture
+def frames(tmp_path):
+    names = ["a", "b"] * 8
+    items = tuple(annotated(grains.draw(seed, 64, 64).image, None, name) for seed, name in enumerate(names))
+    return start.Source("defects", AnnotatedFolder(tmp_path, items, ("a", "b"), ()))
+
+
+def test_a_start_of_frames_keeps_no_last_layer_and_begins_a_classifier_of_other_classes(frames, tmp_path):
+    from micro import training
+
+    begun = make_bundle(tmp_path / "begun", SMALL_CLASSIFIER, "defects")
+    made = learned([frames], begun, tmp_path / "start", rounds=2)
+    assert made.card.classifier.outputs == ("start",)
+    assert not [name for name in made.weights() if name.startswith("classifier.classifier.3")]
+    others = replace(frames.folder, images=tuple(replace(i, class_name=i.class_name * 2) for i in frames.folder.images))
+    plan = training.plan(replace(others, classes=("aa", "bb")), "defects", 1, start=made)
+    assert plan.frozen_steps
+    network = networks.build(plan.network)
+    take_over(network, starting_weights(plan, made))
+    name = "features.1.block.0.0.weight"
+    assert network.state_dict()[name].numpy().tolist() == made.weights()[f"classifier.{name}"].tolist()
+
+
+def test_a_start_is_not_for_maps_and_frames_at_once(sources, begun, frames, tmp_path):
+    both = make_bundle(tmp_path / "frames", SMALL_CLASSIFIER, "defects")
+    begun = replace(begun, card=begun.card.model_copy(update={"classifier": both.card.classifier}))
+    with pytest.raises(BadSetting, match="not for both"):
+        learned([sources[0], frames], begun, tmp_path / "start")
 
 
 def test_the_command_learns_a_start_from_folders(begun, tmp_path):

@@ -324,8 +324,13 @@ def take_over(network: nn.Module, weights: State) -> list[nn.Parameter]:
     taken = {name: value for name, value in fitting.items() if state[name].shape == value.shape}
     network.load_state_dict(state | taken)
     parameters = dict(network.named_parameters())
-    last = list(parameters)[-1].rpartition(".")[0]
+    last = last_layer(network)
     return [value for name, value in parameters.items() if name in taken and name.rpartition(".")[0] != last]
+
+
+def last_layer(network: nn.Module) -> str:
+    """Return the name of the layer that answers, one output a class or map."""
+    return list(dict(network.named_parameters()))[-1].rpartition(".")[0]
 
 
 def _for_channels(value: Tensor, shape: torch.Size) -> Tensor:

@@ -25,7 +25,7 @@ from micro.bundle import Bundle
 from micro.card import START, Card, DataSource
 from micro.errors import BadSetting
 from micro.folder import AnnotatedFolder
-from micro.training.loop import HEAD, Epoch, State, follow, loss_of, starting_weights, take_over
+from micro.training.loop import HEAD, Epoch, State, follow, last_layer, loss_of, starting_weights, take_over
 from micro.training.making import About
 from micro.training.plan import TrainingPlan, plan
 from micro.training.samples import Sampler
@@ -53,9 +53,15 @@ def start_steps(
     """Learn a start in so many rounds of INNER_STEPS, yielding now and then, and return the bundle, which lies in out.
 
     What a source's own training would hold out trains no start. Layers whose names begin with a task's are the last
-    ones of that task. Raises BadSetting for a task that has no maps.
+    ones of that task; classes of pixels and frames are the user's own, and theirs are not kept. Raises BadSetting where
+    some sources have maps and others name frames.
     """
     plans = [_plan(source, begun) for source in sources]
+    kinds = {"segmenter" if each.network.kind == "unet" else "classifier" for each in plans}
+    if len(kinds) > 1:
+        raise BadSetting("A start is for networks that find regions or for such that name frames, and not for both.")
+    (kind,) = kinds
+    last = f"{last_layer(networks.build(plans[0].network))}."
     samplers = [
         Sampler(each, each.task_learned, (sides(each, source.folder.images)[0],))
         for each, source in zip(plans, sources, strict=True)
@@ -86,8 +92,8 @@ def start_steps(
             optimiser.step()
             losses.append(float(loss.detach()))
         follow(start, network, 1 - FIRST_SHARE * (1 - number / rounds))
-        heads[answers] = {name: value for name, value in start.items() if name.startswith(HEAD)}
-        body = {name: value for name, value in start.items() if not name.startswith(HEAD)}
+        heads[answers] = {name: value for name, value in start.items() if name.startswith(last)}
+        body = {name: value for name, value in start.items() if not name.startswith(last)}
         done = number + 1
         if done % ROUNDS_AN_EPOCH == 0 or done == rounds:
             torch.save((done, body, heads), out / f"{CHECKPOINT}.part")
@@ -97,14 +103,14 @@ def start_steps(
     fixed = {
         f"{task}_head{name.removeprefix(HEAD)}": value
         for (task, _), head in heads.items()
-        if tasks.find(task).outputs  # classes of pixels are the user's own
+        if tasks.find(task).outputs
         for name, value in head.items()
     }
     network_of = plans[0].network.model_copy(update={"outputs": (START,)})
     saved = bundles.save(
         out,
-        card.model_copy(update={"segmenter": network_of}),
-        {f"segmenter.{name}": value.numpy() for name, value in (body | fixed).items()},
+        card.model_copy(update={kind: network_of}),
+        {f"{kind}.{name}": value.numpy() for name, value in (body | fixed).items()},
     )
     (out / CHECKPOINT).unlink(missing_ok=True)
     return saved
@@ -134,13 +140,15 @@ def card_of(name: str, about: About, sources: Sequence[Source], command: str) ->
 
 
 def _plan(source: Source, begun: Bundle) -> TrainingPlan:
-    """Return how one source is learned: at the whole rate, in small crops, grey images in three channels."""
+    """Return how one source is learned: at the whole rate, grey images in three channels, in small crops.
+
+    Frames are as large as the bundle that it begins from takes them.
+    """
     made = plan(source.folder, source.task, 1, start=begun)
-    if made.network.kind != "unet":
-        raise BadSetting(f"{source.task} has no maps, and a start is learned for those that have.")
-    network = made.network.model_copy(update={"in_channels": 3})
+    input_px = None if made.network.kind == "unet" or begun.card.classifier is None else begun.card.classifier.input_px
+    network = made.network.model_copy(update={"in_channels": 3, "input_px": input_px})
     rate = made.task_learned.habits.learning_rate
-    return made.model_copy(update={"network": network, "crop_px": CROP_PX, "learning_rate": rate})
+    return made.model_copy(update={"network": network, "crop_px": input_px or CROP_PX, "learning_rate": rate})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
