@@ -154,3 +154,28 @@ def test_the_command_learns_a_start_from_folders(begun, tmp_path):
     card = bundle.load(tmp_path / "start-a").card
     assert card.command.startswith("python -m micro.training.start ")
     assert (card.task, card.data[0].name) == ("start", "an annotated folder")
+
+
+@pytest.mark.parametrize(
+    ("count", "said", "begins"),
+    [(1, [], "start-test 1.0.0"), (1, ["--from", "none"], "random weights"), (11, [], "random weights")],
+)
+def test_few_images_are_learned_from_the_start_unless_told_otherwise(
+    sources, begun, tmp_path, monkeypatch, capsys, count, said, begins
+):
+    from micro.scenes.__main__ import main as draw
+
+    learned(sources, begun, tmp_path / "bundles" / "start-segment", rounds=1)
+    monkeypatch.setenv("MICRO_BUNDLES", str(tmp_path / "bundles"))
+    draw(["grains", str(tmp_path / "few"), "--count", str(count), "--size-px", "96"])
+    capsys.readouterr()
+    plan = ["--write-plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out")]
+    assert cli.run(["train", str(tmp_path / "few"), "--task", "grains", *plan, *said]) == 0
+    assert f"begins     from {begins}" in capsys.readouterr().out
+
+
+def test_a_start_that_is_not_installed_begins_nothing(sources, tmp_path, monkeypatch):
+    from micro import training
+
+    monkeypatch.setattr("micro.bundle.installed", dict)
+    assert training.usual_start(sources[0].folder, "grains") is None

@@ -13,6 +13,9 @@ from micro.cli.app import DONE, SOME_FAILED, app
 from micro.cli.screen import Shown, out, watched
 from micro.errors import MicroError
 
+# What --from says for random weights.
+NOTHING = "none"
+
 
 @app.command
 def train(
@@ -56,7 +59,8 @@ def train(
     network
         Encoder or classifier by name; the task's usual one if not given.
     start
-        Bundle to begin from instead of random weights, or imagenet where that can be downloaded.
+        Bundle to begin from, none for random weights, or imagenet where that can be downloaded. If not given:
+        start-segment for grains and phases in at most ten images, and random weights for all else.
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     group_by
@@ -101,8 +105,11 @@ def train(
     out.print("\n".join(each.describe() for each in (annotated, *further)))
     from micro import training
 
-    begun = bundle.load(start) if start and start != training.IMAGENET else None
-    first = begun or (training.IMAGENET if start else None)
+    if start is None:
+        begun = training.usual_start(annotated, task)
+    else:
+        begun = bundle.load(start) if start not in (NOTHING, training.IMAGENET) else None
+    first = training.IMAGENET if start == training.IMAGENET else begun
     planned = training.plan(
         annotated,
         task,

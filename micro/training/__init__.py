@@ -3,7 +3,7 @@
 from micro.training.loop import Epoch, train_steps
 from micro.training.making import About, Making
 from micro.training.outcome import Curve, Outcome, Scored
-from micro.training.plan import IMAGENET, TrainingPlan, plan, read_plan, write_plan
+from micro.training.plan import IMAGENET, TrainingPlan, plan, read_plan, usual_start, write_plan
 from micro.training.sides import held_out_images, unseen_images
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "read_plan",
     "train_steps",
     "unseen_images",
+    "usual_start",
     "write_plan",
 ]

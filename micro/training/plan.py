@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
+from micro import bundle as bundles
 from micro import networks, tasks
 from micro.bundle import Bundle
 from micro.card import NetworkSpec
@@ -42,6 +43,9 @@ WANTED: dict[Annotation, str] = {
 }
 # What a plan says it starts from where that is no bundle.
 IMAGENET: Literal["imagenet"] = "imagenet"
+# Where at most so many images are annotated a training begins from its task's start unless told otherwise.
+FEW_IMAGES = 10
+STARTS = {"grains": "start-segment", "phases": "start-segment"}
 # Name of the plan's file in a bundle.
 PLAN = "plan.json"
 
@@ -251,6 +255,17 @@ def plan(
         class_weights=_class_weights(folder) if balance else (),
         unlabelled=unlabelled,
     )
+
+
+def usual_start(folder: AnnotatedFolder, task_name: str) -> Bundle | None:
+    """Return what a training begins from where nobody says it: a start if few images are annotated; None for nothing.
+
+    Of one to ten images of something new more is learned from there in the same steps than from random weights, or as
+    much (python -m tests.benchmarks.little).
+    """
+    name = STARTS.get(task_name)
+    is_few = len(folder.images) <= FEW_IMAGES
+    return bundles.load(name) if is_few and name in bundles.installed() else None
 
 
 def write_plan(path: Path, made: TrainingPlan) -> None:

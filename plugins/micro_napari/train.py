@@ -198,7 +198,7 @@ class TrainWidget(DockPart):
         lesson = self._lesson()
         arguments = ["train", str(lesson.folder), "--task", lesson.task, "--out", str(self.out)]
         arguments += ["--minutes", str(lesson.minutes)]
-        arguments += ["--from", lesson.start] if lesson.start else []
+        arguments += ["--from", lesson.start or "none"]
         arguments += ["--resume"] if (self.out / "training").is_dir() else []
         self.curve.clear()
         self.curve.show()

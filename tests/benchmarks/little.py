@@ -16,7 +16,7 @@ The source in hand is left out: what training begins from never saw it.
                       the source that could be annotated
 
 Every way takes the same number of steps and crops, at the rate of random weights unless told, and images are drawn five
-times. The rate of a derived plan was chosen by this table.
+times. The rate of a derived plan, of a start too, and what a training begins from were chosen by this table.
 What is done is kept in WORK/little.json, and the same command does what is missing. The real images lie at --data or
 $MICRO_DATA.
 """
@@ -157,7 +157,9 @@ def start_without(name: str, sources: dict[str, Source], work: Path) -> Bundle:
     return bundle.load(place)
 
 
-def score(source: Source, chosen: Sequence[Annotated], begun: Bundle | None, seed: int, place: Path, way: Way) -> float:
+def score(
+    source: Source, chosen: Sequence[Annotated], begun: Bundle | None, seed: int, way: Way, asked: argparse.Namespace
+) -> float:
     """Train on chosen images and return the figure of the source's images that measure."""
     others = [item.image for item in source.pool if all(item is not each for each in chosen)]
     unlabelled = tuple(others) if way.guesses else ()
@@ -167,12 +169,13 @@ def score(source: Source, chosen: Sequence[Annotated], begun: Bundle | None, see
         update={
             "crop_px": CROP_PX,
             "batch": BATCH,
-            "steps": STEPS,
+            "steps": asked.steps,
             "learning_rate": plan.learning_rate * (GENTLER if way.is_slow else 1),
-            "frozen_steps": STEPS // 2 if way.is_frozen else 0,
+            "frozen_steps": asked.steps // 2 if way.is_frozen else 0,
         }
     )
     making = training.Making("few", training.About(), "a measurement", start=begun, unlabelled=unlabelled)
+    place = asked.work / "few"
     shutil.rmtree(place, ignore_errors=True)
     samples = Sampler(plan, plan.task_learned, (chosen,), unlabelled)
     steps = fit(plan, samples, place, "", making)
@@ -220,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path, help="folder for the figures, and for the starts")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MICRO_DATA", "../shared/data")))
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training; a folder is for one number of them")
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
     parser.add_argument("--ways", default=",".join(WAYS))
     asked = parser.parse_args(arguments)
@@ -239,10 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if WAYS[way].begins:
             is_plain = WAYS[way].begins == "bundle"
             begun = bundle.load(source.nearest) if is_plain else start_without(name, sources, asked.work)
-        found[str(seed)] = score(source, chosen, begun, seed, asked.work / "few", WAYS[way])
+        found[str(seed)] = score(source, chosen, begun, seed, WAYS[way], asked)
         print(f"{name}, {count} images, {way}, draw {seed}: {found[str(seed)]:.3f}", flush=True)
         kept.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    print(f"{STEPS} steps of {BATCH} crops of {CROP_PX} px each; {asked.draws} draws, mean and 95 % interval (t)")
+    print(f"{asked.steps} steps of {BATCH} crops of {CROP_PX} px each; {asked.draws} draws, mean and 95 % interval (t)")
     print(table(rows, sources))
 
 
