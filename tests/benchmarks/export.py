@@ -17,7 +17,7 @@ from micro import cli, export
 FORMS = "onnx", "torchscript"
 # The edges of sheets were never photographed; frames of the same kind of line are answered as well.
 PHOTOGRAPHS = {
-    "flakes-graphene": "flakes/maskterial/GrapheneH/images",
+    "flakes-thin": "flakes/maskterial/GrapheneH/images",
     "grains-iron": "grains/pure-iron-serial/images",
     "grains-metal": "grains/pure-iron-serial/images",
     "phases-superalloy": "grains/nasa-superalloy/val/images",
