@@ -198,23 +198,26 @@ def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(rows: Rows, sources: dict[str, Source]) -> str:
-    """Return one line a source, count of images and way: the mean of the draws, and how far above fine-tuning."""
-    lines = ["source      images  way              draws  figure                        above fine-tuned"]
+    """Return one line a source, count of images and way: the mean of the draws, and how far above two of the ways."""
+    compared = "scratch", "fine-tuned"
+    heads = "".join(f"above {other:16}" for other in compared)
+    lines = [f"source      images  way              draws  figure                        {heads}"]
     for name, cells in rows.items():
         for count in sorted({int(key.split()[1]) for key in cells}):
             for way in WAYS:
                 found = cells.get(f"{way} {count}", {})
                 if not found:
                     continue
-                mean, half = mean_and_half(list(found.values()))
-                usual = cells.get(f"fine-tuned {count}", {})
-                both = [value - usual[seed] for seed, value in found.items() if seed in usual]
-                apart = ""
-                if both and way != "fine-tuned":
-                    apart = "{:+.3f} +- {:.3f}".format(*mean_and_half(both))
-                said = f"{sources[name].figure} {mean:.3f} +- {half:.3f}"
-                lines.append(f"{name:11} {count:6d}  {way:15}  {len(found):5d}  {said:30}{apart}")
+                said = "{} {:.3f} +- {:.3f}".format(sources[name].figure, *mean_and_half(list(found.values())))
+                apart = "".join(f"{above(found, cells.get(f'{other} {count}', {})):22}" for other in compared)
+                lines.append(f"{name:11} {count:6d}  {way:15}  {len(found):5d}  {said:30}{apart}".rstrip())
     return "\n".join(lines)
+
+
+def above(found: dict[str, float], other: dict[str, float]) -> str:
+    """Return by how much one way is above another, draw by draw; nothing where they are the same or share no draw."""
+    both = [value - other[seed] for seed, value in found.items() if seed in other]
+    return "{:+.3f} +- {:.3f}".format(*mean_and_half(both)) if both and found is not other else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
