@@ -158,7 +158,12 @@ def test_the_command_learns_a_start_from_folders(begun, tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "said", "begins"),
-    [(1, [], "start-test 1.0.0"), (1, ["--from", "none"], "random weights"), (11, [], "random weights")],
+    [
+        (1, [], "start-test 1.0.0"),
+        (1, ["--from", "none"], "random weights"),
+        (1, ["--network", "resnet18"], "random weights"),
+        (11, [], "random weights"),
+    ],
 )
 def test_few_images_are_learned_from_the_start_unless_told_otherwise(
     sources, begun, tmp_path, monkeypatch, capsys, count, said, begins

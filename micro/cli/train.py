@@ -59,8 +59,9 @@ def train(
     network
         Encoder or classifier by name; the task's usual one if not given.
     start
-        Bundle to begin from, none for random weights, or imagenet where that can be downloaded. If not given:
-        start-segment for grains and phases in at most ten images, and random weights for all else.
+        Bundle to begin from, none for random weights, or imagenet where that can be downloaded. If neither
+        this nor a network is given: start-segment for grains and phases in at most ten images, random weights for all
+        else.
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     group_by
@@ -105,10 +106,9 @@ def train(
     out.print("\n".join(each.describe() for each in (annotated, *further)))
     from micro import training
 
-    if start is None:
+    begun = bundle.load(start) if start and start not in (NOTHING, training.IMAGENET) else None
+    if start is None and network is None:
         begun = training.usual_start(annotated, task)
-    else:
-        begun = bundle.load(start) if start not in (NOTHING, training.IMAGENET) else None
     first = training.IMAGENET if start == training.IMAGENET else begun
     planned = training.plan(
         annotated,
