@@ -193,7 +193,7 @@ def _surest(chance: NDArray[np.uint8], area_px: int) -> int:
     return low
 
 
-FRAMES = Habits(network="shufflenet_v2_x1_0", batch=32, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05)
+FRAMES = Habits(network="mobilenet_v3_small", batch=32, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05)
 PIXELS = Habits(decoder_channels=(64, 48, 32, 24), crop_px=256, batch=4, learning_rate=2e-3, ema_decay=0.995)
 
 
