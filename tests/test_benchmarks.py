@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,12 +105,13 @@ def test_transfer_is_measured_on_what_was_not_drawn_with_the_same_steps(frames, 
     for empty in ("bright", "dark"):
         (frames / empty).rmdir()
     asked = [str(frames), "--out", str(tmp_path / "t"), "--network", "lenet5", "--images", "3", "--draws", "2"]
-    asked += ["--steps", "5", "--steps-before", "10"]
+    asked += ["--steps", "5", "--steps-before", "10", "--rounds", "2"]
     transfer.main(asked)
     said = capsys.readouterr().out
     assert "before: bright0, dark0" in said
     assert "task: bright1, dark1" in said
-    assert "mean " in said
+    for way in ("transferred", "start"):
+        assert re.search(rf"^{way}: 0\.\d{{3}}, [+-]\d+\.\d points \(", said, re.MULTILINE), said
     for place, steps, frozen in (("before", 10, 0), ("scratch-1", 5, 0), ("transferred-1", 5, 1)):
         plan = json.loads((tmp_path / "t" / place / "plan.json").read_text())
         assert (plan["steps"], plan["frozen_steps"]) == (steps, frozen)
