@@ -284,6 +284,9 @@ def test_named_terraces_make_a_profile_that_names_layers_and_their_material():
     assert profile["material"] == "graphene"
     alone = np.where(classes == 2, 1, 0).astype(np.int32)
     assert named(image, alone, profile=profile).class_names == ("2L",)
+    other = named(image, alone, profile=profile, material="hbn")
+    assert set(other.columns["material"]) == {"hbn"}, "the crystal that the user names"
+    assert named(image, alone, profile="").notes == named(image, alone).notes, "no profile, not the bundle's either"
     assert settings_of([replace(lesson, labels=lesson.labels * 0, classes=())]) == {}
 
 

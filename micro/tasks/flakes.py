@@ -382,12 +382,16 @@ def _full(pixels: NDArray[np.generic]) -> float:
 
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
-    profile = settings.profile
+    profile = settings.profile or None
+    if isinstance(profile, str):
+        profile = thin_film.Profile.load(Path(profile))
+    elif profile and settings.material not in ("auto", profile.material):
+        profile = None  # the bundle's own is of another crystal than the one that the user names
     return thin_film.Asked(
         material=None if settings.material == "auto" else settings.material,
         oxide_nm=None if settings.oxide_nm == "auto" else settings.oxide_nm,
         gamma=None if settings.gamma == "auto" else settings.gamma,
-        profile=(thin_film.Profile.load(Path(profile)) if isinstance(profile, str) else profile) if profile else None,
+        profile=profile,
     )
 
 
