@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class Tiling:
     """How an image is cut.
 
-    size_px: largest edge of a tile, halo included.
+    size_px: edge of the largest square tile, halo included. An image of no more pixels than that is one tile.
     halo_px: context read around a tile and thrown away; a multiple of stride_px.
     stride_px: tile starts are multiples of it, as the network's own grid is.
     """
@@ -47,6 +47,10 @@ def tiles(shape_px: tuple[int, int], tiling: Tiling) -> list[Tile]:
     The written parts are disjoint and cover the image. The tile is no larger than it needs to be: an image of 1100 px
     is not read as two tiles of 1024.
     """
+    height_px, width_px = (_up(length_px, tiling.stride_px) for length_px in shape_px)
+    if height_px * width_px <= tiling.size_px**2:
+        whole = slice(0, shape_px[0]), slice(0, shape_px[1])
+        return [Tile(read=(slice(0, height_px), slice(0, width_px)), keep=whole, write=whole)]
     rows = _spans(shape_px[0], tiling)
     columns = _spans(shape_px[1], tiling)
     return [

@@ -60,7 +60,7 @@ class Engine:
     """One bundle and one recipe on one device.
 
     device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1" or "mps".
-    tile_px: largest edge of a tile; the answer does not depend on it.
+    tile_px: edge of the largest square tile; the answer does not depend on it.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ from micro.tiles import Tiling, blocks
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
 MOST_HUE = 0.5
-BLOCK_PX = 1024
+BLOCK_PX = 256
 CHANNELS = ("r", "g", "b")
 RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
 COVER_RIM_PX = 6
@@ -401,12 +401,13 @@ def _saturated(regions: Regions, pixels: NDArray[np.generic]) -> NDArray[np.bool
     full = _full(pixels) if pixels.dtype.kind == "u" else np.inf
     total, lost = np.zeros(count), np.zeros((count, channels))
     for rows in _strips(pixels.shape[0]):
-        flat = regions.labels[rows].ravel()
+        inside = regions.labels[rows] > 0
+        flat = regions.labels[rows][inside]
         total += np.bincount(flat, minlength=count)
-        strip = pixels[rows].astype(np.float32)
+        strip = pixels[rows][inside].astype(np.float32)
         ends = (strip >= SATURATED * full) | (strip <= 0)
         for channel in range(channels):
-            lost[:, channel] += np.bincount(flat, ends[..., channel].ravel(), count)
+            lost[:, channel] += np.bincount(flat, ends[:, channel], count)
     return np.asarray(lost[1:] > MOST_SATURATED * total[1:, np.newaxis])
 
 

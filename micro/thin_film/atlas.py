@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights
 from micro.thin_film.materials import OXIDE, SILICON, refractive_index
@@ -31,6 +32,11 @@ class Atlas:
     oxide_nm: Real
     light: NDArray[np.float32]
 
+    def with_films_of(self, other: "Atlas") -> "Atlas":
+        """Return an atlas of the same oxides with the films of another behind its own, the bare substrate once."""
+        height_nm = np.append(self.height_nm, other.height_nm[1:])
+        return Atlas(height_nm, self.oxide_nm, np.concatenate([self.light, other.light[..., 1:]], axis=-1))
+
     def relative(self, aperture: Real, oxide_nm: Real, centre_nm: Real, width_nm: Real) -> NDArray[np.float32]:
         """Return (P, 3, T) light relative to the bare substrate, interpolated linearly.
 
@@ -42,16 +48,23 @@ class Atlas:
             _between(CENTRES_NM, centre_nm),
             _between(WIDTHS_NM, width_nm[:, np.newaxis]),
         ]
-        rows = self.light.reshape(-1, len(self.height_nm))
-        total = np.zeros((centre_nm.size, len(self.height_nm)), np.float32)
-        for corner in np.ndindex(2, 2, 2, 2):
-            row, weight = np.zeros(centre_nm.shape, np.intp), np.ones(centre_nm.shape)
-            for length, upper, (low, share) in zip(self.light.shape, corner, places, strict=False):
-                row = row * length + low + upper
-                weight = weight * (share if upper else 1 - share)
-            total += weight.astype(np.float32).reshape(-1, 1) * rows.take(row.ravel(), axis=0)
+        # a microscope's light is a weighted sum of 16 rows of the table: one row of a sparse matrix a channel
+        row, weight = np.zeros((1, 1, 1), np.int32), np.ones((1, 1, 1), np.float32)
+        for length, (low, share) in zip(self.light.shape, places, strict=False):
+            upper = np.stack([1 - share, share], axis=-1).astype(np.float32)
+            corners = (low[..., np.newaxis] + np.arange(2)).astype(np.int32)
+            row, weight = (
+                each.reshape(*each.shape[:2], -1)
+                for each in (
+                    length * row[..., np.newaxis] + corners[:, :, np.newaxis],
+                    weight[..., np.newaxis] * upper[:, :, np.newaxis],
+                )
+            )
+        starts = np.arange(0, row.size + 1, row.shape[2])
+        table = self.light.reshape(-1, len(self.height_nm))
+        total = csr_array((weight.ravel(), row.ravel(), starts), shape=(len(starts) - 1, len(table))) @ table
         total = total.reshape(*centre_nm.shape, -1)
-        return total / total[..., :1]
+        return np.asarray(total / total[..., :1], np.float32)
 
 
 def _between(nodes: Real, values: Real) -> tuple[NDArray[np.intp], Real]:

@@ -98,10 +98,10 @@ class Likelihood:
         self.hypothesis = hypothesis
         reach_nm = 3.5 * hypothesis.oxide_doubt_nm
         range_nm = hypothesis.oxide_nm - reach_nm, hypothesis.oxide_nm + reach_nm
-        self._film = chart(hypothesis.material, heights_nm(hypothesis.material), *range_nm)
-        self._residue = chart(RESIDUE, RESIDUE_NM, *range_nm)
-        layers = self._film.height_nm / find(hypothesis.material).layer_nm
-        self.height_nm, self.layers = self._film.height_nm[1:], layers[1:]
+        film = chart(hypothesis.material, heights_nm(hypothesis.material), *range_nm)
+        self._atlas = film.with_films_of(chart(RESIDUE, RESIDUE_NM, *range_nm))
+        layers = film.height_nm / find(hypothesis.material).layer_nm
+        self.height_nm, self.layers = film.height_nm[1:], layers[1:]
         self.films = slice(0, len(self.layers))
         self.residues = slice(len(self.layers), len(self.layers) + len(RESIDUE_NM) - 1)
         # Thin crystals are looked for and found more often than thick ones.
@@ -134,31 +134,25 @@ class Likelihood:
 
     def curve(self, position: Real) -> Single:
         """Return the contrast (P, K, 3) of every kind under every microscope."""
-        seen = self.microscopes(position)
-        return np.concatenate([_contrast(seen, self._film), _contrast(seen, self._residue)], axis=1)
+        return _contrast(self.microscopes(position), self._atlas)
 
     def density(self, position: Real, evidence: Evidence) -> Single:
-        """Return prior times likelihood (R, P, K) of each kind, for each contrast and microscope."""
-        curve = self.curve(position)
-        film, residue = np.split(curve, [self.residues.start], axis=1)
-        gap = np.concatenate([np.gradient(film, axis=1), np.gradient(residue, axis=1)], axis=1)
-        gap *= self._width.astype(np.float32)[:, np.newaxis]
-        noise = evidence.noise.astype(np.float32)
+        """Return the likelihood (R, P, K) of each contrast under each microscope and kind."""
+        curve = np.ascontiguousarray(self.curve(position).transpose(2, 0, 1))
+        parts = np.split(curve, [self.residues.start], axis=2)
+        gap = np.concatenate([np.gradient(part, axis=2) for part in parts], axis=2) * self._width.astype(np.float32)
+        noise = evidence.noise.astype(np.float32)[:, np.newaxis, np.newaxis]
         variance = np.square(noise) + np.square(np.float32(MODEL_DOUBT) * curve) + np.square(gap)
-        variance += np.square(np.float32(MIX_DOUBT) * np.abs(curve).max(2, keepdims=True))
+        variance += np.square(np.float32(MIX_DOUBT) * np.abs(curve).max(0))
         inverse = 1 / variance
         # The quadratic form is a product of matrices: (c^2, c, 1) times (1/v, -2m/v, m^2/v + log v).
-        basis = np.concatenate(
-            [inverse, -2 * curve * inverse, np.square(curve) * inverse + np.log(2 * np.pi * variance)], axis=2
-        )
+        basis = np.stack([inverse, -2 * curve * inverse, np.square(curve) * inverse + np.log(2 * np.pi * variance)])
         usable = evidence.usable.astype(np.float32)
         contrast = evidence.contrast.astype(np.float32) * usable
-        features = np.concatenate([np.square(contrast), contrast, usable], axis=1)
-        density = (features @ basis.reshape(-1, 9).T).reshape(len(contrast), *curve.shape[:2])
-        np.multiply(density, -0.5, out=density)
+        features = np.float32(-0.5) * np.concatenate([np.square(contrast), contrast, usable], axis=1)
+        density = features @ basis.reshape(features.shape[1], -1)
         np.exp(density, out=density)
-        density *= self._shares(evidence).astype(np.float32)[:, np.newaxis]
-        return np.asarray(density, np.float32)
+        return np.asarray(density.reshape(len(contrast), *curve.shape[1:]), np.float32)
 
     def _shares(self, evidence: Evidence) -> Real:
         """Return the prior (R, K) of each kind."""
@@ -170,12 +164,13 @@ class Likelihood:
 
     def fit(self, position: Real, evidence: Evidence) -> Real:
         """Return the logarithm (P,) of the probability density of all contrasts."""
-        known = self.density(position, evidence).sum(2, dtype=np.float64)
+        share = self._shares(evidence).astype(np.float32)[..., np.newaxis]
+        known = (self.density(position, evidence) @ share)[..., 0]
         return np.asarray(np.log(known + _unexplained(evidence)[:, np.newaxis]).sum(0))
 
     def answer(self, position: Real, evidence: Evidence) -> Real:
         """Return the probability (R, K) of each kind; what is left to 1 is shade or anything."""
-        density = self.density(position, evidence)
+        density = self.density(position, evidence) * self._shares(evidence)[:, np.newaxis]
         total = density.sum(2, keepdims=True, dtype=np.float64) + _unexplained(evidence)[:, np.newaxis, np.newaxis]
         return np.asarray((density / total).mean(1))
 
