@@ -48,18 +48,13 @@ class Atlas:
             _between(CENTRES_NM, centre_nm),
             _between(WIDTHS_NM, width_nm[:, np.newaxis]),
         ]
-        # a microscope's light is a weighted sum of 16 rows of the table: one row of a sparse matrix a channel
-        row, weight = np.zeros((1, 1, 1), np.int32), np.ones((1, 1, 1), np.float32)
+        # The light in a channel is a weighted sum of 16 rows of the table: one row of a sparse matrix.
+        row: NDArray[np.int32] = np.zeros((*centre_nm.shape, 1), np.int32)
+        weight: NDArray[np.float32] = np.ones((*centre_nm.shape, 1), np.float32)
         for length, (low, share) in zip(self.light.shape, places, strict=False):
-            upper = np.stack([1 - share, share], axis=-1).astype(np.float32)
-            corners = (low[..., np.newaxis] + np.arange(2)).astype(np.int32)
-            row, weight = (
-                each.reshape(*each.shape[:2], -1)
-                for each in (
-                    length * row[..., np.newaxis] + corners[:, :, np.newaxis],
-                    weight[..., np.newaxis] * upper[:, :, np.newaxis],
-                )
-            )
+            low, share = low[..., np.newaxis].astype(np.int32), share[..., np.newaxis].astype(np.float32)
+            row = np.concatenate([row * length + low, row * length + low + 1], axis=2)
+            weight = np.concatenate([weight * (1 - share), weight * share], axis=2)
         starts = np.arange(0, row.size + 1, row.shape[2])
         table = self.light.reshape(-1, len(self.height_nm))
         total = csr_array((weight.ravel(), row.ravel(), starts), shape=(len(starts) - 1, len(table))) @ table
