@@ -177,6 +177,21 @@ def test_an_alarm_is_the_second_frame_in_a_row_above_the_threshold():
     assert pitting.auroc([0.1, 0.2], [0.3, 0.15]) == 0.75
 
 
+def test_growth_is_what_pits_gained_over_the_largest_of_a_positions_first_frames():
+    frame = pitting.Frame(Path("a.jpg"), "1_0", True, "0", None)
+    areas = [(3, 7), (0, 5), (0, 12), (0, 0), (0, 2), (0, 12), (20, 4)]
+    series = [(frame, pitting.Seen(0.5, right, false, missed=9)) for right, false in areas]
+    assert pitting.growth(series) == [0, 0, 0, 0, 0, 0, 12]
+
+
+def test_a_threshold_lies_halfway_between_clean_and_pitted_frames():
+    clean, pitted = (pitting.Frame(Path("a.jpg"), "1_0", True, "0", label) for label in (None, Path("a.json")))
+    seen = pitting.Seen(0.5, 0, 0, 0)
+    one = [(clean, seen), (clean, seen), (pitted, seen)], [0.1, 0.2, 0.8]
+    other = [(clean, seen), (pitted, seen)], [0.2, 0.8]
+    assert pitting.threshold([one, other]) == pytest.approx(0.5)
+
+
 def test_positions_are_dealt_to_folds_series_and_single_spindles_apart():
     assert pitting.folds(["1_0", "2_0", "3_0", "4_0", "KA", "KB"]) == {
         "1_0": 0,

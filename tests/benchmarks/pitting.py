@@ -10,7 +10,8 @@ every third is taken.
 `measure BSDATA FOLDER BUNDLE... --out OUT` looks with each bundle at the positions that its plan held out, and prints
 the pixel F1, the image AUROC against clean frames, and when each position gave its first alarm. An alarm is two
 frames in a row above a threshold, which lies halfway between what clean frames and what pitted frames of the positions
-that trained came to. OUT keeps what was seen of each frame, and the same command goes on from there.
+that trained came to: in the probability of pits, or in the pixels by which the pits that were found outgrew the largest
+of the position's own first frames. OUT keeps what was seen of each frame, and the same command goes on from there.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import csv
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ CLASSES = ("sound", "pitting")
 CLEAN_TAKEN = 3
 FOLDS = 3
 LATEST = 2
+FIRST_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,29 @@ class Seen:
     missed: int
 
 
+Series = list[tuple[Frame, Seen]]
+"""A position's frames in the order of their time, and what was seen of each."""
+
+
 @dataclass(frozen=True)
 class Looked:
-    """A bundle on the positions that it never saw, and the threshold that the others gave."""
+    """A bundle on the positions that it never saw, and the threshold of each signal that the others gave."""
 
-    series: dict[str, list[tuple[Frame, Seen]]]
-    threshold: float
+    series: dict[str, Series]
+    thresholds: dict[str, float]
+
+
+def probability(series: Series) -> list[float]:
+    return [seen.probability for _, seen in series]
+
+
+def growth(series: Series) -> list[float]:
+    """Return by how many pixels each frame's pits outgrew the largest of the position's first frames."""
+    areas = [seen.right + seen.false for _, seen in series]
+    return [float(max(0, area - max(areas[:FIRST_FRAMES]))) for area in areas]
+
+
+SIGNALS = {"probability": probability, "growth": growth}
 
 
 def look(engine: Engine, frame: Frame, kept: dict[str, list[float]], path: Path) -> Seen:
@@ -180,13 +199,23 @@ def looked(bsdata: Path, folder: Path, made: Path, out: Path) -> Looked:
     of = positions(frames(bsdata))
     series = {name: [(frame, look(engine, frame, kept, path)) for frame in of[name]] for name in sorted(unseen)}
     learned = [
-        (frame.annotation is not None, look(engine, frame, kept, path).probability)
+        [(frame, look(engine, frame, kept, path)) for frame in each if frame.image.name in trained]
         for each in of.values()
-        for frame in each
-        if frame.is_series and frame.image.name in trained
+        if each[0].is_series and any(frame.image.name in trained for frame in each)
     ]
-    clean, pitted = ([chance for is_pitted, chance in learned if is_pitted == wanted] for wanted in (False, True))
-    return Looked(series, float(np.percentile(clean, 99) + np.percentile(pitted, 5)) / 2)
+    return Looked(
+        series, {name: threshold([(part, signal(part)) for part in learned]) for name, signal in SIGNALS.items()}
+    )
+
+
+def threshold(learned: Sequence[tuple[Series, list[float]]]) -> float:
+    """Return what lies halfway between the highest clean frames of positions and the lowest pitted ones."""
+    clean, pitted = (
+        [value for series, values in learned for (frame, _), value in zip(series, values, strict=True)
+         if (frame.annotation is not None) == is_pitted]
+        for is_pitted in (False, True)
+    )  # fmt: skip
+    return float(np.percentile(clean, 99) + np.percentile(pitted, 5)) / 2
 
 
 def first_alarm(chances: Sequence[float], threshold: float) -> int | None:
@@ -232,19 +261,27 @@ def measure(bsdata: Path, folder: Path, bundles: Sequence[Path], out: Path) -> N
         return auroc(*parts) if all(parts) else 1.0
 
     print(f"image AUROC: {interval.bootstrap(lambda d: area([timed[i] for i in d]), len(timed))}")
+    for name, signal in SIGNALS.items():
+        print(f"alarms by {name}")
+        alarms(all_looked, name, signal)
+
+
+def alarms(all_looked: Sequence[Looked], name: str, signal: Callable[[Series], list[float]]) -> None:
+    """Print when each position gave its first alarm by one signal."""
     in_time, false_alarms = [], []
     for found in all_looked:
-        for name in sorted(found.series.keys() & set(timed)):
-            each = found.series[name]
+        for position, each in sorted(found.series.items()):
+            if not each[0][0].is_series:
+                continue
             onset = next((index for index, (frame, _) in enumerate(each) if frame.annotation), None)
-            alarm = first_alarm([seen.probability for _, seen in each], found.threshold)
-            print(f"{name}: onset {onset}, first alarm {alarm}, threshold {found.threshold:.3f}")
+            alarm = first_alarm(signal(each), found.thresholds[name])
+            print(f"  {position}: onset {onset}, first alarm {alarm}, threshold {found.thresholds[name]:.3f}")
             if onset is None:
                 false_alarms.append(alarm is not None)
             else:
                 in_time.append(alarm is not None and abs(alarm - onset) <= LATEST)
-    print(f"first alarm within {LATEST} frames: {interval.proportion(sum(in_time), len(in_time))}")
-    print(f"positions that never pit, with an alarm: {sum(false_alarms)} of {len(false_alarms)}")
+    print(f"  first alarm within {LATEST} frames: {interval.proportion(sum(in_time), len(in_time))}")
+    print(f"  positions that never pit, with an alarm: {sum(false_alarms)} of {len(false_alarms)}")
 
 
 def known_of(each: list[tuple[Frame, Seen]]) -> list[Frame]:
