@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from toy_line import Toy, run
 
-from micro import cli, measure
+from micro import cli, formats, measure
 from micro.decide.acceptance import Rules
 from micro.errors import BadSetting, MicroError
+from micro.line.judging import class_names
 from micro.line.strip import of_run
 from micro.regions import Prediction
 from micro.scenes import __main__ as scenes
@@ -40,8 +41,12 @@ class Measuring(Toy):
 
 
 def write(path, value):
+    write_frame(path, np.full((8, 8), value, np.uint8))
+
+
+def write_frame(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((8, 8), value, np.uint8))
+    assert cv2.imwrite(str(path), pixels)
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +194,60 @@ def test_a_drawn_coil_tells_the_roll_that_damaged_it_among_other_defects(frames,
     assert returning.period.roll_diameter_mm == pytest.approx(1570 / math.pi, rel=0.01)
     assert found.length_mm == frames * FRAME_MM
     assert len({mark.class_name for mark in found.marks}) > 2
+
+
+def corrected(run, *image_and_word):
+    assert cli.run(["correct", str(run), *map(str, image_and_word), "--author", "Ann"]) == 0
+
+
+def test_a_frame_counts_as_the_class_that_a_person_last_gave_it(tmp_path):
+    frames = tmp_path / "frames"
+    for scene in scenes.coil(1, 4):
+        write_frame(frames / f"{scene.image.name}.png", scene.image.pixels)
+    run_folder = tmp_path / "run"
+    ships = ["--set", "ok_classes=red_iron"]
+    assert cli.run(["predict", str(frames), "--model", "sheet-steel", "--out", str(run_folder), *ships]) == 0
+    camera = Camera(name="c", mm_per_px_along=0.5, mm_per_px_across=0.5)
+    layout = Layout(width_mm=64, frame_step_mm=64, cameras=(camera,))
+    first, second, *_ = sorted(frames.iterdir())
+    corrected(run_folder, first, "--class", "red_iron")
+    corrected(run_folder, second, "--class", "red_iron")
+    corrected(run_folder, second, "--class", "surface_scratch")
+    found = of_run(run_folder, layout)
+    marks = {mark.image: (mark.class_name, mark.verdict, mark.score) for mark in found.marks}
+    assert found.corrected == 2
+    assert first.name not in marks
+    assert marks[second.name] == ("surface_scratch", "NG", None)
+    assert "corrected: 2 frames" in found.describe()
+
+
+def test_a_frame_shows_the_defects_that_a_person_drew(tmp_path):
+    run_folder = tmp_path / "run"
+    sample = "sample_images/spindle.png"
+    assert cli.run(["predict", sample, "--model", "spindle-pitting", "--out", str(run_folder)]) == 0
+    layout = Layout(width_mm=500, frame_step_mm=500, cameras=(Camera(name="c", mm_per_px_along=1, mm_per_px_across=1),))
+    named = layout.model_copy(update={"frame_step_mm": None, "positions": tmp_path / "at.csv", "mm_per_count": 1.0})
+    (tmp_path / "at.csv").write_text("image,position\nspindle.png,0\n")
+    before = of_run(run_folder, named)
+    labels = formats.read_labels(next((run_folder / "labels").glob("*.tif")))
+    drawn = np.zeros_like(labels)
+    drawn[10:14, 20:30] = 1
+    formats.write_labels(tmp_path / "drawn.tif", drawn, None)
+    corrected(run_folder, sample, "--labels", tmp_path / "drawn.tif")
+    (mark,) = of_run(run_folder, named).marks
+    assert (mark.along_mm, mark.across_mm, mark.area_mm2) == (12, 25, 40)
+    assert (mark.class_name, mark.verdict) == ("pitting", "NG")
+    formats.write_labels(tmp_path / "none.tif", np.zeros_like(labels), None)
+    corrected(run_folder, sample, "--labels", tmp_path / "none.tif")
+    after = of_run(run_folder, named)
+    assert before.verdict.verdict == "NG"
+    assert (after.verdict.verdict, after.marks) == ("OK", ())
+
+
+def test_what_a_person_drew_has_the_class_of_what_it_covers_or_the_usual_one():
+    found, drawn = np.zeros((2, 4, 8), np.int32)
+    found[:2, :3], found[:2, 5:] = 1, 2
+    drawn[:2, :4], drawn[:2, 4:], drawn[3] = 1, 2, 3
+    rows = [{"index": 1, "class": "dent"}, {"index": 2, "class": "scale"}, {"index": 3, "class": "scale"}]
+    assert class_names(drawn, found, rows) == ("dent", "scale", "scale")
+    assert class_names(drawn, np.zeros_like(found), []) == ("", "", "")

@@ -16,12 +16,13 @@ def strip(
     layout: Path,
     rules: Path | None = None,
     out_dir: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    store: Annotated[str | None, Parameter(env_var="MICRO_STORE")] = None,
     fail_on_ng: bool = False,
 ) -> int:
     """Map what a run found on the strip in mm, find what returns with the turn of a roll, and judge the whole strip.
 
-    Writes strip.csv, periods.csv, strip.json and the map strip.png. Exit code: 0 done, 3 the strip is NG with
-    --fail-on-ng.
+    A frame that was corrected (`micro correct`) counts as what was last said of it. Writes strip.csv, periods.csv,
+    strip.json and the map strip.png. Exit code: 0 done, 3 the strip is NG with --fail-on-ng.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ def strip(
         Without it one defect makes the strip NG.
     out_dir
         Folder for the results; the folder `strip` of the run if not given.
+    store
+        Address of the ledger, where it is no file in the run's folder.
     fail_on_ng
         Exit with 3 when the strip is NG.
     """
@@ -44,7 +47,7 @@ def strip(
     from micro.report.strip import write_strip
     from micro.strip import Layout
 
-    found = of_run(run, Layout.load(layout), None if rules is None else Rules.load(rules))
+    found = of_run(run, Layout.load(layout), None if rules is None else Rules.load(rules), store)
     place = out_dir or run / "strip"
     write_strip(found, place)
     out.print(f"{found.describe()}\nResults: {place}")

@@ -124,6 +124,11 @@ def said_of(run: Path, store: str | None = None) -> list[Correction]:
         engine.dispose()
 
 
+def last_words(run: Path, store: str | None = None) -> dict[str, Correction]:
+    """Return what was last said of each image that somebody corrected, by the SHA-256 of its bytes."""
+    return {said.sha256: said for said in said_of(run, store)}
+
+
 def refuse_loss(run: Path, store: str | None = None) -> None:
     """Raise RunRefused where a ledger that is to be thrown away holds what people said."""
     try:
@@ -142,7 +147,7 @@ def annotated_by(run: Path, store: str | None = None) -> list[Annotated]:
 
     Raises RunRefused when nothing was corrected, or the copy of an image is not what was corrected.
     """
-    last = {said.sha256: said for said in said_of(run, store)}
+    last = last_words(run, store)
     if not last:
         raise RunRefused(f"{run}: nobody corrected anything there. `micro correct` does.")
     return [_annotated(run, said) for said in last.values()]

@@ -13,6 +13,8 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
+from micro.line.corrections import last_words
+from micro.line.judging import Judge
 from micro.strip import Camera, Layout, Period, find_period
 from micro.strip.layout import SHORTEST_PERIOD_MM
 
@@ -58,7 +60,7 @@ class StripMap:
     """All of a strip.
 
     length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
-    left_out: images that no camera of the layout took.
+    corrected: frames that count as what a person said of them. left_out: images that no camera of the layout took.
     """
 
     layout: Layout
@@ -67,6 +69,7 @@ class StripMap:
     first_mm: float
     length_mm: float
     frames: int
+    corrected: int
     left_out: int
     unclear: Unclear
     verdict: StripVerdict
@@ -77,6 +80,8 @@ class StripMap:
             f"{self.length_mm / 1000:.2f} m of strip, {self.frames} frames, {len(self.marks)} marks",
             *(f"  {each}" for each in map(_words, self.returning)),
         ]
+        if self.corrected:
+            lines.append(f"  corrected: {self.corrected} frames count as what a person said of them")
         if self.left_out:
             lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
         return "\n".join((*lines, self.verdict.describe()))
@@ -89,15 +94,16 @@ class _Frame(NamedTuple):
     along_mm: float
 
 
-def of_run(folder: Path, layout: Layout, rules: Rules | None = None) -> StripMap:
-    """Return the strip that the images of a run show.
+def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str | None = None) -> StripMap:
+    """Return the strip that the images of a run show, each as it was last corrected.
 
-    folder: what `micro predict --out` wrote. Raises MicroError where there is no such run, BadSetting where the layout
-    does not fit it.
+    folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
+    Raises MicroError where there is no such run, or frames were corrected and the bundle that judged them is not
+    there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
     try:
         images = _rows(folder / "images.parquet")
-        regions: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         for row in _rows(folder / "regions.parquet"):
             regions[row["image"], row["sha256"]].append(row)
     except (OSError, pa.ArrowInvalid) as fault:
@@ -106,6 +112,15 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None) -> StripMap
     if not placed:
         raise BadSetting(f"{folder}: no camera of the layout took any of its {len(images)} images. See `images:`.")
     done = [frame for frame in placed if frame.row["state"] == "done"]
+    words = last_words(folder, store)
+    spoken_of = [number for number, frame in enumerate(done) if frame.row["sha256"] in words]
+    judge = Judge.of_run(folder) if spoken_of else None
+    for number in spoken_of:
+        assert judge is not None
+        frame = done[number]
+        key = frame.row["image"], frame.row["sha256"]
+        as_said, regions[key] = judge.corrected(frame.row, regions[key], words[frame.row["sha256"]])
+        done[number] = frame._replace(row=as_said)
     marks = [mark for frame in done for mark in _marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]])]
     unclear = Unclear(
         review=sum(frame.row["verdict"] == REVIEW for frame in done),
@@ -125,6 +140,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None) -> StripMap
         first_mm=first_mm,
         length_mm=max(ends, default=0.0) - first_mm,
         frames=len(done),
+        corrected=len(spoken_of),
         left_out=len(images) - len(placed),
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),

@@ -54,6 +54,7 @@ def write_strip(strip: StripMap, folder: Path) -> None:
         "reasons": strip.verdict.reasons,
         "length_mm": strip.length_mm,
         "frames": strip.frames,
+        "corrected": strip.corrected,
         "marks": len(strip.marks),
         "unclear": asdict(strip.unclear),
         "left_out": strip.left_out,
