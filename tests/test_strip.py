@@ -225,21 +225,21 @@ def test_a_frame_shows_the_defects_that_a_person_drew(tmp_path):
     run_folder = tmp_path / "run"
     sample = "sample_images/spindle.png"
     assert cli.run(["predict", sample, "--model", "spindle-pitting", "--out", str(run_folder)]) == 0
-    layout = Layout(width_mm=500, frame_step_mm=500, cameras=(Camera(name="c", mm_per_px_along=1, mm_per_px_across=1),))
-    named = layout.model_copy(update={"frame_step_mm": None, "positions": tmp_path / "at.csv", "mm_per_count": 1.0})
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=500, positions=tmp_path / "at.csv", mm_per_count=1, cameras=(camera,))
     (tmp_path / "at.csv").write_text("image,position\nspindle.png,0\n")
-    before = of_run(run_folder, named)
+    before = of_run(run_folder, layout)
     labels = formats.read_labels(next((run_folder / "labels").glob("*.tif")))
     drawn = np.zeros_like(labels)
     drawn[10:14, 20:30] = 1
     formats.write_labels(tmp_path / "drawn.tif", drawn, None)
     corrected(run_folder, sample, "--labels", tmp_path / "drawn.tif")
-    (mark,) = of_run(run_folder, named).marks
+    (mark,) = of_run(run_folder, layout).marks
     assert (mark.along_mm, mark.across_mm, mark.area_mm2) == (12, 25, 40)
     assert (mark.class_name, mark.verdict) == ("pitting", "NG")
     formats.write_labels(tmp_path / "none.tif", np.zeros_like(labels), None)
     corrected(run_folder, sample, "--labels", tmp_path / "none.tif")
-    after = of_run(run_folder, named)
+    after = of_run(run_folder, layout)
     assert before.verdict.verdict == "NG"
     assert (after.verdict.verdict, after.marks) == ("OK", ())
 
