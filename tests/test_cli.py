@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_predict_leaves_labels_tables_and_a_record(bundles, images, tmp_path, ca
     said = capsys.readouterr()
     assert "2 images done" in said.out
     assert "2 of 2 images" in said.err, "where there is no terminal, progress is a plain line"
+
+
+def test_what_is_remarked_on_images_is_on_the_screen_in_the_table_and_on_the_page(bundles, images, tmp_path, capsys):
+    for number in range(2):
+        pixels = np.full((64, 80, 4), 60 + number, np.uint8)
+        assert cv2.imwrite(str(images / f"with alpha {number}.png"), pixels)
+    out = tmp_path / "out"
+    assert micro("predict", images, "--model", bundles / "grains-random", "--out", out, "--device", "cpu") == 0
+    assert "remark on 2 images: alpha channel dropped" in " ".join(capsys.readouterr().err.split())
+    with (out / "images.csv").open() as file:
+        notes = {row["image"]: row["notes"] for row in csv.DictReader(file)}
+    assert notes["a.png"] == ""
+    assert notes["with alpha 0.png"].startswith("alpha channel dropped; ")
+    assert "alpha channel dropped" in (out / "report.html").read_text()
 
 
 def test_predict_goes_on_where_it_stopped(bundles, images, tmp_path, capsys):

@@ -15,6 +15,7 @@ from micro import cli, formats
 from micro.errors import MicroError
 from micro.line import schema
 from micro.line.watcher import Depth, Ended, RunSummary
+from micro.report import account
 from micro.report import run as run_page
 from micro.report.run import at_the_end, write_run
 
@@ -56,6 +57,17 @@ def test_counts_are_those_of_the_ledger_and_throughput_is_that_of_the_last_start
     assert "c0 2 0 2" in text, "class c0: 2 NG, 0 REVIEW, 2 OK"
     assert "c1 0 2 1" in text
     assert "bad the file is empty." in text
+
+
+def test_remarks_are_listed_with_how_many_images_they_are_of(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        made.add(f"{number}", notes=["alpha channel dropped", f"read at 0.{number}"])
+    text = page_of(made).text
+    assert "alpha channel dropped 3" in text
+    assert "read at 0.2 1" in text
+    monkeypatch.setattr(account, "MOST_REMARKS", 2)
+    assert "others, which are in images.csv 2" in page_of(made).text
+    assert "Remarks" not in page_of(Run(made.folder.parent / "none" / "out")).text
 
 
 def test_a_run_without_verdicts_shows_what_was_found_with_outlines(made: Run) -> None:

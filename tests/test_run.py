@@ -31,6 +31,7 @@ from micro.regions import Prediction, Quarantined
 IMAGE_COLUMNS = [
     *("image", "sha256", "height_px", "width_px", "pixel_size_um", "pixel_size_source", "class", "score"),
     *("verdict", "n_regions", "labels", "seconds", "model", "model_version", "weights_sha256", "state", "error"),
+    "notes",
 ]
 
 

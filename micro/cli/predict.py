@@ -1,6 +1,7 @@
 """`micro predict`: images in, results out."""
 
 import json
+from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,11 @@ from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, stopping
 from micro.cli.screen import Shown, err, out, watched
 
 if TYPE_CHECKING:
-    from micro.line.watcher import Watcher
+    from micro.line.watcher import Event, Watcher
     from micro.recipe import Recipe, Setting
 
 MOST_FAILURES_SHOWN = 20
+MOST_REMARKS_SHOWN = 5
 
 
 @app.command
@@ -129,7 +131,8 @@ def predict(
     manners = Manners(retry_quarantined, give_up_after, settle)
     coming = arrivals.Watched(search, settle, marker=suffix, poll_s=poll) if watch else arrivals.Listed(found, settle)
     with ExitStack() as ending, closing(coming), stopping() as stop:
-        watchers = [*_watchers(log, metrics, ending), at_the_end(out_dir, store)]
+        remarks = _Remarks()
+        watchers: list[Watcher] = [*_watchers(log, metrics, ending), at_the_end(out_dir, store), remarks]
         place = Place(out_dir, store, overwrite)
         steps = run_steps(coming, engine, asked, place, manners, watchers=watchers, stop=stop)
         summary = watched(steps, "images", progress)
@@ -137,6 +140,7 @@ def predict(
         err.print(f"quarantined: {reason if name in reason else f'{name}: {reason}'}")
     if summary.quarantined > MOST_FAILURES_SHOWN:
         err.print(f"... and {summary.quarantined - MOST_FAILURES_SHOWN} more; {out_dir / 'images.csv'} lists all.")
+    remarks.show()
     kept = f" ({summary.unchanged} of them from an earlier run)" if summary.unchanged else ""
     out.print(
         f"{summary.done} images done{kept}, {summary.quarantined} quarantined, {summary.ng} NG, "
@@ -145,6 +149,28 @@ def predict(
     if summary.quarantined:
         return SOME_FAILED
     return NOT_GOOD if fail_on_ng and summary.ng else DONE
+
+
+class _Remarks:
+    """What was remarked on images, to be shown when the run is over: each remark once."""
+
+    def __init__(self) -> None:
+        self._images_of: Counter[str] = Counter()
+
+    def __call__(self, event: "Event") -> None:
+        from micro.line.watcher import Stored
+
+        if isinstance(event, Stored):
+            for note in event.found.notes:
+                # a watched line runs for ever, and remarks may hold figures
+                if note in self._images_of or len(self._images_of) <= MOST_REMARKS_SHOWN:
+                    self._images_of[note] += 1
+
+    def show(self) -> None:
+        for note, count in self._images_of.most_common(MOST_REMARKS_SHOWN):
+            err.print(f"remark on {count} image{'s' * (count > 1)}: {note}")
+        if len(self._images_of) > MOST_REMARKS_SHOWN:
+            err.print("... and further remarks: see notes in images.csv.")
 
 
 def _watchers(log: Path | None, metrics: str | None, ending: ExitStack) -> "list[Watcher]":

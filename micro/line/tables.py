@@ -33,6 +33,7 @@ _IMAGE_TAIL = {
     "weights_sha256": pa.string(),
     "state": pa.string(),
     "error": pa.string(),
+    "notes": pa.string(),
 }
 _REGION_HEAD = {"image": pa.string(), "index": pa.int64(), "class": pa.string(), "score": pa.float64()}
 _REGION_TAIL = {"sha256": pa.string()}
@@ -109,7 +110,14 @@ def _wider(kind: str, other: str) -> str:
 
 
 def _image_cells(rows: Rows) -> list[dict[str, Any]]:
-    return [{**row, **{f"p_{name}": score for name, score in (row["class_scores"] or {}).items()}} for row in rows]
+    return [
+        {
+            **row,
+            **{f"p_{name}": score for name, score in (row["class_scores"] or {}).items()},
+            "notes": "; ".join(row["notes"] or ()) or None,
+        }
+        for row in rows
+    ]
 
 
 def _region_cells(rows: Rows) -> list[dict[str, Any]]:

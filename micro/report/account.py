@@ -18,6 +18,7 @@ FOUND = "found"
 VERDICTS = (NG, REVIEW, OK, FOUND)
 CELLS = 100
 MOST_STARTS = 20
+MOST_REMARKS, OTHERS = 1000, "others, which are in images.csv"
 
 Row = Mapping[str, Any]
 
@@ -93,6 +94,15 @@ def quarantined(connection: sa.Connection, most: int) -> Iterator[Row]:
     query = sa.select(images.c.name, images.c.error).where(images.c.state == QUARANTINED)
     for name, reason in connection.execute(query.order_by(images.c.name).limit(most)):
         yield {"name": name, "error": (reason or "").removeprefix(f"{name}: ")}
+
+
+def remarks(connection: sa.Connection) -> Counter[str]:
+    """Return on how many images each remark was made; beyond MOST_REMARKS different ones the rest is not told apart."""
+    made: Counter[str] = Counter()
+    query = sa.select(images.c.notes).where(images.c.state == DONE, images.c.notes.is_not(None))
+    for notes in connection.execute(query.execution_options(yield_per=5000)).scalars():
+        made.update(note if note in made or len(made) < MOST_REMARKS else OTHERS for note in notes)
+    return made
 
 
 def _counted(connection: sa.Connection, column: sa.Column[Any]) -> Counter[str]:

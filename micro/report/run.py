@@ -29,6 +29,7 @@ PICTURES = {NG: 168, REVIEW: 84, OK: 24, FOUND: 84}
 LISTED = {NG: 1000, REVIEW: 1000, OK: 0, FOUND: 0}
 QUARANTINED_LISTED = 500
 CLASSES_LISTED = 40
+REMARKS_LISTED = 40
 PICTURES_A_PAGE = 42
 ROWS_A_PAGE = 250
 EDGE_PX = 176
@@ -119,6 +120,7 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "groups": _groups(connection, found, folder, file),
         "quarantined": account.quarantined(connection, QUARANTINED_LISTED),
         "quarantined_listed": min(found.states[schema.QUARANTINED], QUARANTINED_LISTED),
+        "remarks": account.remarks(connection).most_common(REMARKS_LISTED),
         "images_a_second": _images_a_second(record),
         "score_chart": _score_chart(found),
         "regions_chart": _regions_chart(found),
