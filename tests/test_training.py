@@ -355,6 +355,7 @@ def test_folders_beside_give_as_many_crops_as_the_folder_itself_and_measure_noth
     sampler = Sampler(plan, tasks.find("grains"), [masks.images, drawn.images])
     chosen = [sampler._folders.index(sampler._any_folder(np.random.default_rng(seed))) for seed in range(200)]
     assert 70 < sum(chosen) < 130
+    assert len(sampler.whole_images(2)) == 3, "the halo must do for images of every folder"
     about = training.About(beside=({"name": "drawn squares", "licence": "BSD-3-Clause"},))
     _, made = finish(training.train_steps(plan, masks, tmp_path / "a", replace(making(), about=about, beside=(drawn,))))
     assert [(source.name, source.images, source.role) for source in made.card.data[1:]] == [

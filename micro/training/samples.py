@@ -132,8 +132,9 @@ class Sampler:
         return Batch(_channels_first(frames), classes, torch.ones(len(sources)))
 
     def whole_images(self, count: int) -> list[Tensor]:
-        """Return the first so many images whole, (1, C, Y, X) each, scaled and not augmented."""
-        return [_channels_first(_scaled(source.pixels, source.scaling)[np.newaxis]) for source in self._sources[:count]]
+        """Return the first so many images of each folder whole, (1, C, Y, X) each, scaled and not augmented."""
+        first = [source for sources in self._folders for source in sources[:count]]
+        return [_channels_first(_scaled(source.pixels, source.scaling)[np.newaxis]) for source in first]
 
     def _next_frames(self, number: int) -> list[int]:
         """Return which frames make batch `number`: every frame once before any comes twice."""
