@@ -16,6 +16,7 @@ from micro.line import RECORD_NAME
 from micro.line.corrections import Correction
 from micro.recipe import Recipe
 from micro.regions import Regions
+from micro.score.regions import overlap
 
 Row = Mapping[str, Any]
 PLACE = ("centroid_y_px", "centroid_x_px", "area_px")
@@ -79,9 +80,9 @@ def class_names(labels: NDArray[np.int32], found: NDArray[np.int32], regions: Se
     """
     class_of = {int(each["index"]): str(each["class"]) for each in regions}
     usual = max(class_of.values(), key=[*class_of.values()].count, default="")
-    both = (labels > 0) & (found > 0)
-    pairs, shared_px = np.unique(np.stack([labels[both], found[both]]), axis=1, return_counts=True)
+    cells = overlap(labels, found)
     covered: dict[int, int] = {}
-    for index in np.argsort(shared_px, kind="stable"):  # the largest share comes last and stays
-        covered[int(pairs[0, index])] = int(pairs[1, index])
+    for cell in np.argsort(cells.area_px, kind="stable"):  # the largest share comes last and stays
+        if cells.found[cell] > 0:
+            covered[int(cells.truth[cell])] = int(cells.found[cell])
     return tuple(class_of.get(covered.get(number, 0), usual) for number in range(1, int(labels.max(initial=0)) + 1))
