@@ -218,7 +218,7 @@ def test_a_frame_counts_as_the_class_that_a_person_last_gave_it(tmp_path):
     assert found.corrected == 2
     assert first.name not in marks
     assert marks[second.name] == ("surface_scratch", "NG", None)
-    assert "corrected: 2 frames" in found.describe()
+    assert "a person said of them: 2" in found.describe()
 
 
 def test_a_frame_shows_the_defects_that_a_person_drew(tmp_path):

@@ -81,7 +81,7 @@ class StripMap:
             *(f"  {each}" for each in map(_words, self.returning)),
         ]
         if self.corrected:
-            lines.append(f"  corrected: {self.corrected} frames count as what a person said of them")
+            lines.append(f"  frames that count as what a person said of them: {self.corrected}")
         if self.left_out:
             lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
         return "\n".join((*lines, self.verdict.describe()))
