@@ -377,12 +377,13 @@ def _pixel_figures(rows: Sequence[PixelTrial], names: Sequence[str]) -> list[tup
 
     def figures(table: NDArray[np.int64]) -> list[float]:
         right = float(np.trace(table) / max(table.sum(), 1))
-        return [classes.mean_iou(table), *map(float, classes.iou(table)), right]
+        # over all classes together TP is the share that is right, and what is wrong is FP of one and FN of another
+        return [classes.mean_iou(table), *map(float, classes.iou(table)), right, right / (2 - right)]
 
     def over_images(index: int) -> interval.Interval:
         return interval.bootstrap(lambda drawn: figures(tables[drawn].sum(axis=0))[index], len(rows))
 
-    whats = ("mean IoU", *(f"IoU of {name}" for name in names), "pixels named right")
+    whats = ("mean IoU", *(f"IoU of {name}" for name in names), "pixels named right", "IoU over all classes together")
     return [(what, over_images(index)) for index, what in enumerate(whats)]
 
 

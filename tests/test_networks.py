@@ -27,6 +27,15 @@ def classifier(encoder_name="mobilenet_v3_small", in_channels=1, outputs=("a", "
     )
 
 
+def test_bfloat16_is_for_processors_and_networks_that_are_fast_in_it(monkeypatch):
+    specs = {"unet": unet("mobilenet_v2"), "dense": classifier("resnet18"), "channelwise": classifier()}
+    for able in ({}, {"amx_bf16": False}, {"amx_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        found = {name: networks.learns_sooner_in_bfloat16(spec) for name, spec in specs.items()}
+        is_able = bool(able.get("amx_bf16"))
+        assert found == {"unet": is_able, "dense": is_able, "channelwise": False}
+
+
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_a_segmenter_gives_one_map_an_output_on_the_grid_of_its_input(in_channels):
     network = networks.build(unet(in_channels=in_channels)).eval()

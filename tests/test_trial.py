@@ -66,7 +66,10 @@ def test_a_trial_of_pixels_counts_the_engines_own_answer_as_right(tmp_path):
     figures = {row.what: row for row in both.measured("both")}
     assert figures["pixels named right"].value == pytest.approx(1 - wrong / known, abs=1e-4)
     assert figures["mean IoU"].low <= figures["mean IoU"].value < 1
-    assert list(figures) == ["mean IoU", *(f"IoU of {name}" for name in spec.outputs), "pixels named right"]
+    named = [f"IoU of {name}" for name in spec.outputs]
+    assert list(figures) == ["mean IoU", *named, "pixels named right", "IoU over all classes together"]
+    share = known - wrong, known + wrong  # each wrong pixel is in the union twice
+    assert figures["IoU over all classes together"].value == pytest.approx(share[0] / share[1], abs=1e-4)
     assert "mean IoU" in both.describe()
 
 

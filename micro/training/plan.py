@@ -225,7 +225,7 @@ def plan(
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
         spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
-    fast = {"cuda": True, "cpu": networks.multiplies_bfloat16()}
+    fast = {"cuda": True, "cpu": networks.learns_sooner_in_bfloat16(spec)}
     precision: Precision = "bf16" if fast.get(pick_device(device).type, False) else "fp32"
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
     cores: Precision = "bf16" if fast["cpu"] else "fp32"
