@@ -25,7 +25,7 @@ MEGABYTE = 2**20
 
 
 def test_the_first_bundles_are_here():
-    sheets = {"sheet-edge-crack", "sheet-steel", "spindle-pitting"}
+    sheets = {"sheet-edge-crack", "sheet-steel", "sheet-steel-accurate", "spindle-pitting"}
     first = {"flakes-thin", "grains-iron", "grains-metal", "phases-superalloy"} | sheets
     assert first <= set(SHIPPED)
 
