@@ -112,18 +112,19 @@ def staircase(asked: argparse.Namespace) -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     settings["profile"] = str(Path(folder) / "profile.yaml")
                     Profile(material=material, points=points).save(Path(folder) / "profile.yaml")
-                    _, names = named(formats.read(path), truth, **settings)
+                    table, names = named(formats.read(path), truth, **settings)
             else:
-                _, names = named(formats.read(path), truth, **settings)
+                table, names = named(formats.read(path), truth, **settings)
             for row in rows:
-                layers, contrast = number(names[int(row["instance_id"]) - 1]), seen(row)
+                index, contrast = int(row["instance_id"]) - 1, seen(row)
+                layers, flagged = number(names[index]), bool(table["review"][index])
                 if material == "wse2":
                     away = np.abs(WSE2 - contrast).max(1)
                     wanted = int(away.argmin()) + 1 if away.min() < 0.1 else None
-                    published.append((layers, wanted))
+                    published.append((layers, wanted, flagged))
                     print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {wanted} published  {contrast}")
                     continue
-                (low if steps(row) < LAST_STEP else thick).append((layers, round(steps(row))))
+                (low if steps(row) < LAST_STEP else thick).append((layers, round(steps(row)), flagged))
                 print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {steps(row):.2f} steps  {contrast}")
         print(f"-- {what}")
         for kind, pairs in (
@@ -131,10 +132,14 @@ def staircase(asked: argparse.Namespace) -> None:
             ("graphene, more steps, where the contrast of a layer shrinks", thick),
             ("WSe2 near the published contrasts of 1 to 3 layers", [pair for pair in published if pair[1]]),
         ):
-            agree = sum(one == other for one, other in pairs)
-            near = sum(one is not None and abs(one - other) <= 1 for one, other in pairs)
+            agree = sum(one == other for one, other, _ in pairs)
+            near = sum(one is not None and abs(one - other) <= 1 for one, other, _ in pairs)
+            sure = [one == other for one, other, flagged in pairs if not flagged]
             share = interval.proportion(agree, len(pairs)) if pairs else ""
-            print(f"{kind}: {agree} of {len(pairs)} agree {share}, {near} within one")
+            print(
+                f"{kind}: {agree} of {len(pairs)} agree {share}, {near} within one; "
+                f"{sum(sure)} of the {len(sure)} that are not flagged for review"
+            )
 
 
 def setting(row: dict[str, str]) -> tuple[str, bool]:
