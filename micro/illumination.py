@@ -91,6 +91,7 @@ def _counts(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 PATCH_PX = 9
 NEAR_SUBSTRATE = 0.06
+GRAIN_ROWS = 16
 SURFACE_NODES = 8
 COVERED_TRUST = 0.02  # not zero: a wrong outline over the whole field must leave something to follow
 SURFACE_SIGHT = 0.15  # of the image's edge: how far a local correction of the surface looks
@@ -148,6 +149,25 @@ def substrate_noise(
     if not bare.any():
         return np.ones(pixels.shape[2])
     return np.asarray(1.48 * np.median(np.abs(strays[bare]), axis=0), np.float64)
+
+
+def grain(pixels: NDArray[np.generic], scaling: Scaling, smooth_px: int) -> float:
+    """Return how far single bare pixels stray from their neighbourhood once a median over smooth_px has smoothed them.
+
+    A robust standard deviation, as a share of the surface, of the channel that strays most; 0 where nothing is bare.
+    One strip in eight is looked at.
+    """
+    shape_px = (pixels.shape[0], pixels.shape[1])
+    strays = []
+    for start in range(0, shape_px[0], 8 * GRAIN_ROWS):
+        rows = slice(start, min(start + GRAIN_ROWS, shape_px[0]))
+        _, spread = scaling.window(shape_px, rows, slice(0, shape_px[1]))
+        smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[rows]), smooth_px))
+        contrast = smooth.transpose(2, 0, 1) / spread - 1
+        bare = contrast[:, (np.abs(contrast) < NEAR_SUBSTRATE).all(0)]
+        if bare.size:
+            strays.append(np.abs(bare - np.median(bare, axis=1, keepdims=True)))
+    return float(1.48 * np.median(np.concatenate(strays, axis=1), axis=1).max()) if strays else 0.0
 
 
 def thumbnail(pixels: NDArray[np.generic], factor: int) -> NDArray[Any]:

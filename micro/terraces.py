@@ -11,13 +11,19 @@ from scipy.sparse.csgraph import connected_components
 BIN = 0.01
 SMOOTH_BINS = 2.0
 # Edges are blurred by the optics over about this many pixels and belong to neither side.
-RIM = np.ones((5, 5), np.uint8)
+RIM_PX = 2
+RIM = np.ones((2 * RIM_PX + 1,) * 2, np.uint8)
 LEAST_PEAK = 0.01
 DEEPEST_VALLEY = 0.6
 # Patches: colours are counted in cells this wide, a place is even within this range, and this many pixels make one.
 PATCH_BIN = 0.05
 EVEN = 0.05
 LEAST_PATCH_PX = 60
+# What lies around a region is looked at beyond its blurred rim, over so many pixels.
+REACH_PX = RIM_PX + 4
+# A pale region's own edge is as pale: this share of its contrast is step enough.
+OWN_STEP = 0.6
+NEAR_PX = 2 * (REACH_PX + RIM_PX) + 1
 STRIP_ROWS = 256
 
 
@@ -63,10 +69,9 @@ def even_patches(contrast: NDArray[np.float32], allowed: NDArray[np.bool_]) -> N
 
     contrast: (C, y, x), smoothed. allowed: (y, x), where a place may count.
     """
-    planes = np.ascontiguousarray(contrast.transpose(1, 2, 0))
-    spread = (cv2.dilate(planes, RIM) - cv2.erode(planes, RIM)).max(2)
-    even = allowed & (spread < EVEN + 0.1 * np.abs(planes).max(2))
-    samples = planes[even].astype(np.float64)
+    spreads = [cv2.dilate(plane, RIM) - cv2.erode(plane, RIM) for plane in contrast]
+    even = allowed & (np.maximum.reduce(spreads) < EVEN + 0.1 * np.abs(contrast).max(0))
+    samples = contrast[:, even].T.astype(np.float64)
     cells, places, counts = np.unique(
         np.floor(samples / PATCH_BIN).astype(np.int64), axis=0, return_inverse=True, return_counts=True
     )
@@ -110,6 +115,33 @@ def unevenness(contrast: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     samples = contrast[:, inner if inner.any() else mask]
     strays = np.abs(samples - np.median(samples, axis=1, keepdims=True))
     return float(1.48 * np.median(strays, axis=1).max())
+
+
+def bounded(contrast: NDArray[np.float32], mask: NDArray[np.bool_], step: float) -> float:
+    """Return the share of what lies around a region (y, x) that differs from it: 1 all round a terrace, 0 in a shadow.
+
+    The contrast of a crystal steps at its outline. A dark corner of the field, or a patch that was cut out of something
+    larger, has an outline where nothing happens.
+
+    contrast: (C, y, x), smoothed, 0 on the substrate, of a window that reaches `REACH_PX` beyond the region.
+    step: least difference of contrast in one channel.
+    """
+    away_px = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    inner = _inner(mask)
+    around = (away_px > RIM_PX) & (away_px <= REACH_PX)
+    nearby = _box_sum(inner.astype(np.float32))
+    around &= nearby > 0.5
+    if not around.any():
+        return 1.0
+    own = np.stack([_box_sum(np.where(inner, channel, 0))[around] for channel in contrast]) / nearby[around]
+    differs = np.abs(contrast[:, around] - own).max(0) > np.minimum(step, OWN_STEP * np.abs(own).max(0))
+    return float(differs.mean())
+
+
+def _box_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sum (y, x) of what lies near each pixel."""
+    total = cv2.boxFilter(values, -1, (NEAR_PX, NEAR_PX), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total, np.float32)
 
 
 def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

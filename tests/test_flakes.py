@@ -17,7 +17,17 @@ from micro.micrograph import Micrograph
 from micro.regions import Regions
 from micro.scenes.flakes import draw
 from micro.tasks import Lesson, find, flakes
-from micro.tasks.flakes import FlakeSettings, decode, encode, identify, measure, regions_of, settings_of
+from micro.tasks.flakes import (
+    FlakeSettings,
+    decode,
+    encode,
+    identify,
+    measure,
+    refine,
+    regions_of,
+    scaling,
+    settings_of,
+)
 
 
 def maps_of(labels):
@@ -105,6 +115,42 @@ def test_an_empty_answer_gives_no_regions_and_an_empty_table():
     assert len(found) == 0
     table = measure(found, Micrograph(np.full((40, 50, 3), 100, np.uint8)))
     assert all(len(values) == 0 for values in table.values())
+
+
+def photograph(*, grain=0.0, corner=0.0, dots=0.0):
+    """A substrate with two terraces, and a lower right corner that darkens by and by."""
+    labels = np.zeros((400, 500), np.int32)
+    labels[50:150, 60:140], labels[50:150, 140:200] = 1, 2
+    rng = np.random.default_rng(0)
+    light = np.full((400, 500, 3), 100.0)
+    light[labels == 1] *= (0.9, 0.86, 0.95)
+    light[labels == 2] *= (0.8, 0.73, 0.9)
+    light[labels == 2] *= 1 + dots * rng.normal(0, 1, (25, 15)).repeat(4, 0).repeat(4, 1).reshape(-1, 1)
+    y, x = np.mgrid[0:400, 0:500]
+    light *= 1 - corner * ((y + x - 700) / 200).clip(0, 1)[..., np.newaxis]
+    pixels = np.rint((light + rng.normal(0, grain, light.shape)).clip(0, 255)).astype(np.uint8)
+    return labels, pixels, y + x > 790
+
+
+def refined(labels, pixels):
+    regions = Regions(labels, ("flake",) * int(labels.max()), np.ones(int(labels.max()), np.float32))
+    return refine(regions, pixels, scaling(pixels), FlakeSettings())
+
+
+def test_terraces_are_kept_and_a_dark_corner_that_has_no_edge_is_dropped():
+    labels, pixels, corner = photograph(corner=0.1)
+    found = refined(np.where(corner, 3, labels).astype(np.int32), pixels)
+    np.testing.assert_array_equal(found.labels, labels)
+
+
+def test_a_patch_that_is_not_of_one_colour_is_dropped():
+    labels, pixels, _ = photograph(dots=0.1)
+    np.testing.assert_array_equal(refined(labels, pixels).labels, np.where(labels == 1, 1, 0))
+
+
+def test_a_terrace_may_be_as_uneven_as_the_grain_of_its_photograph_makes_it():
+    labels, pixels, _ = photograph(grain=14.0)
+    assert len(refined(labels, pixels)) == 2
 
 
 def test_unknown_pixels_carry_no_weight():

@@ -1,9 +1,10 @@
 """Illumination: what a network reads is the same wherever the light falls."""
 
+import cv2
 import numpy as np
 import pytest
 
-from micro.illumination import Scaling, percentiles, substrate, substrate_noise, thumbnail, uniform
+from micro.illumination import Scaling, grain, percentiles, substrate, substrate_noise, thumbnail, uniform
 
 
 def contrast(pixels, scaling):
@@ -118,3 +119,13 @@ def test_a_thumbnail_is_the_mean_of_its_squares():
     pixels = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
     np.testing.assert_allclose(thumbnail(pixels, 2)[0, 0], pixels[:2, :2].mean((0, 1)))
     assert thumbnail(pixels[..., :1], 9).shape == (1, 1, 1)
+
+
+def test_grain_is_what_smoothing_leaves_of_the_noise_and_ignores_flakes():
+    pixels, surface = lit(300, 400, noise=6.0)
+    pixels[100:200, 100:300] *= 0.6
+    pixels = pixels.clip(0, 255).astype(np.uint8)
+    scaling = substrate(pixels)
+    left = cv2.medianBlur(np.random.default_rng(5).normal(0, 6.0, (300, 400)).astype(np.float32), 5).std()
+    assert grain(pixels, scaling, 5) == pytest.approx(left / surface[..., 1].mean(), rel=0.25)
+    assert grain(np.zeros((20, 20, 3), np.uint8), scaling, 5) == 0

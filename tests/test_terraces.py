@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from micro.terraces import crystals, even_patches, split, unevenness
+from micro.terraces import bounded, crystals, even_patches, split, unevenness
 
 
 def crystal(*contrasts, noise=0.008, width=40):
@@ -59,6 +59,31 @@ def test_the_smallest_regions_can_be_asked():
     one = np.full((3, 1, 1), -0.1, np.float32)
     assert split(one, np.ones((1, 1), bool), step=0.05, min_area_px=1).tolist() == [[1]]
     assert unevenness(one, np.ones((1, 1), bool)) == 0
+
+
+def test_a_terrace_is_bounded_all_round_and_a_shadow_nowhere():
+    mask = np.zeros((60, 120), bool)
+    mask[:, :50] = True
+    terrace = np.zeros((3, 60, 120), np.float32)
+    terrace[:, mask] = np.array([-0.1, -0.08, -0.02], np.float32)[:, np.newaxis]
+    assert bounded(terrace, mask, 0.05) == 1
+    shadow = np.broadcast_to(np.linspace(-0.12, 0, 120, dtype=np.float32), (3, 60, 120))
+    assert bounded(shadow, mask, 0.05) == 0
+    assert bounded(terrace, np.ones_like(mask), 0.05) == 1  # nothing lies around it
+
+
+def test_a_pale_terrace_is_bounded_by_its_own_pale_step():
+    mask = np.zeros((60, 60), bool)
+    mask[20:40, 20:40] = True
+    assert bounded(np.where(mask, np.float32(-0.02), np.float32(0))[np.newaxis], mask, 0.05) == 1
+
+
+def test_a_terrace_next_to_its_like_is_bounded_on_the_other_sides_only():
+    mask = np.zeros((60, 120), bool)
+    mask[10:50, 30:60] = True
+    both = np.zeros((1, 60, 120), np.float32)
+    both[:, 10:50, 30:90] = -0.3
+    assert 0.6 < bounded(both, mask, 0.05) < 0.8
 
 
 def test_terraces_that_touch_are_one_crystal():

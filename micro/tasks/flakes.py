@@ -18,7 +18,7 @@ from scipy.ndimage import find_objects
 
 from micro import formats, terraces, thin_film
 from micro.errors import BadSetting
-from micro.illumination import Scaling, substrate, substrate_noise, thumbnail
+from micro.illumination import Scaling, grain, substrate, substrate_noise, thumbnail
 from micro.measure import columns
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
@@ -41,6 +41,9 @@ MARK_PX = 3  # a mark stands for a square that reaches so far
 LEAST_POINT_PX = 100  # a smaller terrace is no point of a profile that is made from annotated images,
 MOST_POINTS = 6  # which has at most so many of one number of layers
 LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
+SMOOTH_PX = 5
+GRAINS = 1.5  # of the substrate's grain, which a terrace shows too, add to how uneven it may be
+LEAST_BOUNDED = 0.6  # of a terrace's outline; a tenth more would cost drawn chips right regions
 
 
 class Mark(NamedTuple):
@@ -55,15 +58,17 @@ class FlakeSettings(TaskSettings):
     """How maps of flakes become regions."""
 
     inside_above: float = Field(
-        default=0.4, gt=0, lt=1, description="probability from which a pixel belongs to a flake"
+        default=0.25, gt=0, lt=1, description="probability from which a pixel belongs to a flake"
     )
-    core_above: float = Field(default=0.4, gt=0, lt=1, description="depth from which touching terraces are told apart")
+    core_above: float = Field(default=0.3, gt=0, lt=1, description="depth from which touching terraces are told apart")
     min_score: float = Field(default=0.5, ge=0, le=1, description="regions less sure than this are dropped")
     terrace_step: float = Field(
         default=0.05, gt=0, lt=1, description="least difference of contrast between two terraces of one crystal"
     )
     max_unevenness: float = Field(
-        default=0.035, gt=0, description="regions whose contrast strays more are no terraces; half a layer of graphene"
+        default=0.035,
+        gt=0,
+        description="regions whose contrast strays more, and more than the substrate's grain makes it, are no terraces",
     )
     min_area_px: int = Field(default=300, ge=1, description="smaller regions are dropped; 300 px are 46 um2 at 0.39 um")
     material: Literal["auto", "graphene", "mos2", "ws2", "mose2", "wse2", "hbn"] = Field(
@@ -189,17 +194,20 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
 
 
 def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, settings: FlakeSettings) -> Regions:
-    """Split crystals where their colour steps, and drop what is not of one colour: residue, dirt, shadows.
+    """Split crystals where their colour steps, and drop what is not of one colour or has no edge: residue and shadows.
 
     Each region is looked at in its own window; no map of the whole image is made.
     """
     labels = np.zeros(regions.labels.shape, np.int32)
     kept: list[int] = []
-    for index, window in enumerate(find_objects(regions.labels)):
-        rows, columns = window
-        center, spread = scaling.window(regions.labels.shape, rows, columns)
-        smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[rows, columns]), 5))
-        contrast = ((smooth.transpose(2, 0, 1) - center) / spread).astype(np.float32)
+    if not len(regions):
+        return regions
+    most_uneven = np.hypot(settings.max_unevenness, GRAINS * grain(pixels, scaling, SMOOTH_PX))
+    for index, tight in enumerate(find_objects(regions.labels)):
+        window = _widened(tight, regions.labels.shape)
+        _, spread = scaling.window(regions.labels.shape, *window)
+        smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[window]), SMOOTH_PX))
+        contrast = (smooth.transpose(2, 0, 1) / spread - 1).astype(np.float32)
         parts = terraces.split(
             contrast,
             regions.labels[window] == index + 1,
@@ -208,11 +216,24 @@ def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, sett
         )
         for number in range(1, int(parts.max()) + 1):
             part = parts == number
-            even = terraces.unevenness(contrast, part) <= settings.max_unevenness
-            if even and np.count_nonzero(part) >= settings.min_area_px:
+            if (
+                np.count_nonzero(part) >= settings.min_area_px
+                and terraces.unevenness(contrast, part) <= most_uneven
+                and terraces.bounded(contrast, part, settings.terrace_step) >= LEAST_BOUNDED
+            ):
                 kept.append(index)
                 labels[window][part] = len(kept)
     return Regions(labels, tuple(regions.class_names[index] for index in kept), regions.scores[kept])
+
+
+def _widened(window: tuple[slice, slice], shape_px: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return a window with what lies around it, as far as the image reaches."""
+    reach_px = terraces.REACH_PX + SMOOTH_PX // 2
+    rows, columns = (
+        slice(max(part.start - reach_px, 0), min(part.stop + reach_px, length_px))
+        for part, length_px in zip(window, shape_px, strict=True)
+    )
+    return rows, columns
 
 
 def _grow(labels: NDArray[np.int32], inside: NDArray[np.uint8], level: int) -> None:

@@ -8,6 +8,7 @@ A. Jasra, J. R. Stat. Soc. B 68 (2006) 411).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,13 @@ def heights_nm(material: str) -> tuple[float, ...]:
     return tuple(heights)
 
 
+@cache
+def _chart(material: str, low_nm: float, high_nm: float) -> Atlas:
+    """Return the atlas of a material's films and, behind them, of residue."""
+    films = chart(material, heights_nm(material), low_nm, high_nm)
+    return films.with_films_of(chart(RESIDUE, RESIDUE_NM, low_nm, high_nm))
+
+
 class Likelihood:
     """How likely contrasts are under a hypothesis, for any microscope that it allows.
 
@@ -98,10 +106,10 @@ class Likelihood:
         self.hypothesis = hypothesis
         reach_nm = 3.5 * hypothesis.oxide_doubt_nm
         range_nm = hypothesis.oxide_nm - reach_nm, hypothesis.oxide_nm + reach_nm
-        film = chart(hypothesis.material, heights_nm(hypothesis.material), *range_nm)
-        self._atlas = film.with_films_of(chart(RESIDUE, RESIDUE_NM, *range_nm))
-        layers = film.height_nm / find(hypothesis.material).layer_nm
-        self.height_nm, self.layers = film.height_nm[1:], layers[1:]
+        film_nm = np.array(heights_nm(hypothesis.material))
+        self._atlas = _chart(hypothesis.material, *range_nm)
+        layers = film_nm / find(hypothesis.material).layer_nm
+        self.height_nm, self.layers = film_nm[1:], layers[1:]
         self.films = slice(0, len(self.layers))
         self.residues = slice(len(self.layers), len(self.layers) + len(RESIDUE_NM) - 1)
         # Thin crystals are looked for and found more often than thick ones.
@@ -109,7 +117,8 @@ class Likelihood:
         self._share /= self._share.sum()
         # Beyond the single layers, a kind stands for what lies between it and its neighbours: a piece of the curve.
         single = np.isclose(np.append(np.diff(layers), 0), 1)[1:]
-        self._width = np.append(np.where(single, 0, 12**-0.5), np.full(len(RESIDUE_NM) - 1, 12**-0.5))
+        width = np.append(np.where(single, 0, 12**-0.5), np.full(len(RESIDUE_NM) - 1, 12**-0.5))
+        self._width = width.astype(np.float32)
         self._exponents = np.geomspace(0.25, 2.5, 800)
         self._exponent_ranks = sum(
             weight * ndtr(np.log(self._exponents / median) / spread) for weight, median, spread in hypothesis.exponents
@@ -140,10 +149,11 @@ class Likelihood:
         """Return the likelihood (R, P, K) of each contrast under each microscope and kind."""
         curve = np.ascontiguousarray(self.curve(position).transpose(2, 0, 1))
         parts = np.split(curve, [self.residues.start], axis=2)
-        gap = np.concatenate([np.gradient(part, axis=2) for part in parts], axis=2) * self._width.astype(np.float32)
+        gap = np.concatenate([np.gradient(part, axis=2) for part in parts], axis=2) * self._width
         noise = evidence.noise.astype(np.float32)[:, np.newaxis, np.newaxis]
         variance = np.square(noise) + np.square(np.float32(MODEL_DOUBT) * curve) + np.square(gap)
-        variance += np.square(np.float32(MIX_DOUBT) * np.abs(curve).max(0))
+        red, green, blue = np.abs(curve)
+        variance += np.square(np.float32(MIX_DOUBT) * np.maximum(np.maximum(red, green), blue))
         inverse = 1 / variance
         # The quadratic form is a product of matrices: (c^2, c, 1) times (1/v, -2m/v, m^2/v + log v).
         basis = np.stack([inverse, -2 * curve * inverse, np.square(curve) * inverse + np.log(2 * np.pi * variance)])

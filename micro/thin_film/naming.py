@@ -1,7 +1,9 @@
 """How many layers each region has, how sure that is, and whether what the user said of the chip can be true."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ WORD_OF_THE_USER = 1000.0  # to one, against another material or oxide
 PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
+THREADS = 2  # swarms know nothing of each other, and NumPy lets another thread work meanwhile
 POINT_NOISE = 0.01  # of a contrast that was taken at one place
 INTERVAL = 0.95
 CLASSES = (*(f"{count}L" for count in range(1, MOST_LAYERS + 1)), THICK, RESIDUE, UNKNOWN)
@@ -232,15 +235,14 @@ def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
     ]
     best, best_said = (max(swarm.best for swarm, true in swarms if true or not only) for only in (False, True))
     kept = [(swarm, true) for swarm, true in swarms if swarm.best > (best_said if true else best) - HOPELESS]
-    for swarm, _ in kept:
-        swarm.settle()
-    bonus = np.log(WORD_OF_THE_USER)
-    logs = np.array([swarm.log_evidence + bonus * true for swarm, true in kept])
-    weights = np.exp(logs - logs.max())
-    weights /= weights.sum()
-    for (swarm, true), weight in zip(kept, weights, strict=True):
-        if true and weight > WORTH_STIRRING:
-            swarm.stir(STIRS)
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(Swarm.settle, [swarm for swarm, _ in kept]))
+        bonus = np.log(WORD_OF_THE_USER)
+        logs = np.array([swarm.log_evidence + bonus * true for swarm, true in kept])
+        weights = np.exp(logs - logs.max())
+        weights /= weights.sum()
+        worth = [swarm for (swarm, true), weight in zip(kept, weights, strict=True) if true and weight > WORTH_STIRRING]
+        list(pool.map(partial(Swarm.stir, rounds=STIRS), worth))
     return [_Explanation(swarm, float(weight), true) for (swarm, true), weight in zip(kept, weights, strict=True)]
 
 
