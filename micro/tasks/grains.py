@@ -197,7 +197,7 @@ def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.ran
     if random.random() < 0.5:
         _open_gaps(spoiled, _distance_px(labels), random)
     if random.random() < 0.25:
-        spoiled = _at_scale(_at_scale(spoiled, 0.5), 2.0) if min(labels.shape) % 2 == 0 else spoiled
+        spoiled = np.asarray(resize(_at_scale(spoiled, 0.5), spoiled.shape[:2]), np.float32)
     if random.random() < 0.35:
         spoiled = _noisy(spoiled, random)
     if random.random() < 0.3:
@@ -211,7 +211,7 @@ def _noisy(pixels: NDArray[np.float32], random: np.random.Generator) -> NDArray[
     strength = np.exp(random.uniform(np.log(0.1), np.log(MOST_NOISE)))
     noise = random.normal(0, strength, pixels.shape).astype(np.float32)
     if random.random() < 0.3:  # enlarged with the image
-        noise = 2 * cv2.GaussianBlur(noise, (0, 0), 0.9).reshape(pixels.shape)
+        noise = np.asarray(2 * cv2.GaussianBlur(noise, (0, 0), 0.9).reshape(pixels.shape), np.float32)
     return np.asarray((pixels + noise) / np.float32(np.hypot(1, strength)), np.float32)
 
 
