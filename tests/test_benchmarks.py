@@ -10,7 +10,8 @@ import pytest
 
 from micro import folder
 from micro.micrograph import Micrograph
-from tests.benchmarks import defects, pitting, suggest, transfer
+from tests.benchmarks import defects, grain_boundaries, pitting, suggest, transfer
+from tests.benchmarks import grains as grain_size
 from tests.benchmarks.disturbances import DISTURBANCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,26 @@ def test_the_benchmark_of_grain_size_measures_its_bars(tmp_path, part):
         }
     else:
         assert found["from file to G and table"]["value"] > found["measure"]["value"] > 0
+
+
+def test_grains_are_joined_where_a_picture_shows_no_boundary_between_them():
+    labels = np.repeat(np.repeat(np.array([[1, 2], [3, 4]], np.int32), 40, axis=0), 40, axis=1)
+    grey = np.random.default_rng(0).normal(120, 4, labels.shape)
+    grey[labels == 2] += 20  # a step around grain 2, a groove above grain 4, nothing left of it
+    grey[39:41, 40:] -= 40
+    image = Micrograph(grey.clip(0, 255).astype(np.uint8)[..., None], "x", 1.0, "drawn")
+    shown = grain_boundaries.seen(image, labels)
+    assert len(np.unique(shown)) == 2
+    assert (shown[labels == 2] != shown[0, 0]).all()
+    assert (shown[labels != 2] == shown[0, 0]).all()
+
+
+def test_a_mask_of_wide_boundaries_is_closed_to_grains_that_touch():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, 28:33] = 255
+    found = grain_size.closed(mask)
+    assert np.unique(found).tolist() == [1, 2]
+    assert np.count_nonzero(found == 1) == pytest.approx(40 * 30, rel=0.05)
 
 
 def test_the_benchmark_says_how_to_run_it():

@@ -314,6 +314,16 @@ def test_spoiling_leaves_its_input_alone_and_follows_its_seed():
     np.testing.assert_array_equal(first, again)
 
 
+def test_noise_leaves_pixels_about_as_strong_as_they_were():
+    before = np.random.default_rng(0).normal(0, 1, (200, 200, 1)).astype(np.float32)
+    noisy = [grains._noisy(before, np.random.default_rng(seed)) for seed in range(20)]
+    assert {part.dtype for part in noisy} == {np.dtype(np.float32)}
+    assert all(0.6 < part.std() < 1.3 for part in noisy)
+    kept = [np.corrcoef(part.ravel(), before.ravel())[0, 1] for part in noisy]
+    assert min(kept) < 0.6
+    assert max(kept) > 0.95
+
+
 @pytest.mark.parametrize("shape_px", [(1, 1), (9, 30), (40, 12)])
 def test_small_crops_can_be_spoiled(shape_px):
     labels = np.ones(shape_px, np.int32)

@@ -4,7 +4,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from skimage.measure import label
+from skimage.measure import label, regionprops
 
 from micro import formats
 from micro.micrograph import Micrograph
@@ -89,6 +89,32 @@ def test_twins_cross_grains_as_straight_bands_and_are_no_grains_of_their_own():
     for number in range(1, int(labels.max()) + 1):
         whole, band = labels == number, twins & (labels == number)
         assert band.sum() < 0.8 * whole.sum()
+
+
+def test_joined_grains_are_whole_neighbours_made_one():
+    rng = np.random.default_rng(0)
+    labels = polycrystal.tessellate(rng, (300, 300), polycrystal.Shape(30))
+    before = int(labels.max())
+    for share in (0.0, 0.4):
+        made = polycrystal.joined(rng, labels, share)
+        assert label(made, connectivity=1).max() == made.max()
+        assert made.max() == pytest.approx(before * (1 - share), rel=0.15)
+        held = {(int(one), int(all_)) for one, all_ in zip(labels.ravel(), made.ravel(), strict=True)}
+        assert len(held) == before, "no grain was divided"
+    np.testing.assert_array_equal(polycrystal.joined(rng, labels, 0.0), labels)
+
+
+def test_lobed_grains_are_less_convex_and_the_usual_ones_stay_as_they_were():
+    def solidity(scenes):
+        shapes = [each for scene in scenes for each in regionprops(scene.labels)]
+        return np.mean([each.solidity for each in shapes if each.area > 200])
+
+    seeds = range(4)
+    usual = [grains.draw(seed, 200, 200, grain_px=30, etch="any") for seed in seeds]
+    lobed = [grains.draw(seed, 200, 200, grain_px=30, etch="any", lobed=0.6) for seed in seeds]
+    assert solidity(lobed) < solidity(usual) - 0.02
+    again = grains.draw(0, 200, 200, grain_px=30, etch="any", lobed=0.0)
+    np.testing.assert_array_equal(again.image.pixels, usual[0].image.pixels)
 
 
 def test_tones_by_orientation_tell_neighbours_apart_where_no_groove_does():
@@ -190,6 +216,14 @@ def test_the_command_draws_grains_of_every_kind_unless_one_is_named(tmp_path):
         if drawn.shape[2] == 1:
             np.testing.assert_array_equal(image, drawn[..., 0])
     assert (tmp_path / "one" / "masks" / "grains-tint-0.png").exists()
+
+
+def test_the_command_draws_grains_of_a_size_and_lobed_where_asked(tmp_path):
+    asked = ["grains", str(tmp_path), "--count", "1", "--seed", "3", "--size-px", "128"]
+    command.main([*asked, "--grain-px", "30", "--lobed", "0.6"])
+    mask = cv2.imread(str(tmp_path / "masks" / "grains-3.png"), cv2.IMREAD_UNCHANGED)
+    drawn = grains.draw(3, 128, 128, grain_px=30, etch="any", lobed=0.6)
+    np.testing.assert_array_equal(mask, drawn.labels)
 
 
 def test_a_frame_with_a_class_goes_to_the_folder_of_its_class_in_its_own_colours(tmp_path):

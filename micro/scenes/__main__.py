@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         "grooves in any metal (boundaries), brightness (contrast), colour or its grey (tint), or a scanned electron "
         "beam (channeling)",
     )
+    parser.add_argument("--grain-px", type=float, help="mean diameter of drawn grains; each seed another unless given")
+    parser.add_argument("--lobed", type=float, default=0.0, help="largest share of drawn grains that are not convex")
     parser.add_argument("--period-mm", type=float, default=1570.0, help="of the roll mark on a coil")
     asked = parser.parse_args(arguments)
     if asked.kind == "coil":
@@ -41,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     module, function = ("strips", "edge") if asked.kind == "edges" else (asked.kind, "draw")
     draw = getattr(importlib.import_module(f"micro.scenes.{module}"), function)
     size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
-    how = {"etch": asked.etch or "any"} if asked.kind == "grains" else {}
+    grains = {"etch": asked.etch or "any", "grain_px": asked.grain_px, "lobed": asked.lobed}
+    how = grains if asked.kind == "grains" else {}
     for seed in range(asked.seed, asked.seed + asked.count):
         save(draw(seed, **size, **how), asked.out)
 

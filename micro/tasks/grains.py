@@ -34,6 +34,8 @@ FEWEST_GRAINS = 8
 LEFT_OF_GRAINS = 0.5
 SPECK_PX = 20
 BOUNDARY_WEIGHT = 2.0
+MOST_NOISE = 2.5
+LEAST_CONTRAST = 0.3
 LIGHT_PX = 128
 LIGHT_NODES = 8
 SPREAD = 1.4
@@ -182,6 +184,8 @@ def encode(labels: NDArray[np.int32]) -> Targets:
 def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.float32]:
     """Return scaled pixels (y, x, C) with scratches that are no boundaries, and with boundaries etched faintly or open.
 
+    Some are also as a small, noisy or dim image is when it is read at another scale.
+
     For training: the answer stays as it was, so that a network learns that neither counts.
     """
     spoiled = pixels.copy()
@@ -192,7 +196,23 @@ def spoil(pixels: NDArray[np.float32], labels: NDArray[np.int32], random: np.ran
             spoiled -= random.uniform(0.3, 4.0) * _scratch(labels.shape, random)[..., np.newaxis]
     if random.random() < 0.5:
         _open_gaps(spoiled, _distance_px(labels), random)
+    if random.random() < 0.25:
+        spoiled = np.asarray(resize(_at_scale(spoiled, 0.5), spoiled.shape[:2]), np.float32)
+    if random.random() < 0.35:
+        spoiled = _noisy(spoiled, random)
+    if random.random() < 0.3:
+        # beside a dark constituent, which sets the scale, the boundaries of the other one are faint
+        spoiled *= np.float32(random.uniform(LEAST_CONTRAST, 1))
     return spoiled
+
+
+def _noisy(pixels: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Return pixels (y, x, C) under up to MOST_NOISE times as much noise as contrast, together as strong as before."""
+    strength = np.exp(random.uniform(np.log(0.1), np.log(MOST_NOISE)))
+    noise = random.normal(0, strength, pixels.shape).astype(np.float32)
+    if random.random() < 0.3:  # enlarged with the image
+        noise = np.asarray(2 * cv2.GaussianBlur(noise, (0, 0), 0.9).reshape(pixels.shape), np.float32)
+    return np.asarray((pixels + noise) / np.float32(np.hypot(1, strength)), np.float32)
 
 
 def _scratch(shape_px: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from micro.micrograph import Micrograph
 from micro.scenes.grains import etching, faults
 from micro.scenes.grains.geometry import Geometry, geometry
-from micro.scenes.grains.polycrystal import SMALLEST_PX, Labels, Shape, tessellate, twinned
+from micro.scenes.grains.polycrystal import SMALLEST_PX, Labels, Shape, joined, tessellate, twinned
 from micro.scenes.scene import Scene
 from micro.scenes.waves import Plane, waves
 
@@ -30,12 +30,19 @@ USUAL_NOISE, DIM_NOISE = 0.03, 0.12  # of white, at most; a third of the cameras
 
 
 def draw(
-    seed: int, height_px: int = 512, width_px: int = 512, *, grain_px: float | None = None, etch: str = "iron"
+    seed: int,
+    height_px: int = 512,
+    width_px: int = 512,
+    *,
+    grain_px: float | None = None,
+    etch: str = "iron",
+    lobed: float = 0.0,
 ) -> Scene:
     """Draw one section; the same seed gives the same scene.
 
     grain_px: mean grain diameter; None draws one, from IRON_GRAIN_PX for iron and from GRAIN_PX otherwise.
     etch: "iron", whose boundaries are etched to different depths and have gaps; one of ETCHES; or "any" of these.
+    lobed: at most such a share of the grains is joined with a neighbour to one that is not convex; not in iron.
     """
     if min(height_px, width_px) < 32:
         raise ValueError(f"a section of {height_px} x {width_px} px has no room for grains; take 32 px or more a side")
@@ -46,7 +53,7 @@ def draw(
         return _iron(rng, f"grains-{seed}", (height_px, width_px), grain_px)
     kind = str(rng.choice(list(ETCHES), p=SHARES)) if etch == "any" else etch
     name = f"grains-{seed}" if etch == "any" else f"grains-{kind}-{seed}"
-    return _metal(rng, name, (height_px, width_px), grain_px, kind)
+    return _metal(rng, name, (height_px, width_px), grain_px, kind, lobed)
 
 
 def _iron(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain_px: float | None) -> Scene:
@@ -58,11 +65,15 @@ def _iron(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain_
     return _scene(name, faults.camera(rng, light), labels)
 
 
-def _metal(rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain_px: float | None, kind: str) -> Scene:
+def _metal(
+    rng: np.random.Generator, name: str, shape_px: tuple[int, int], grain_px: float | None, kind: str, lobed: float
+) -> Scene:
     drawn_px = float(np.exp(rng.uniform(*np.log(GRAIN_PX))))
     size_px = drawn_px if grain_px is None else grain_px
     stretch = rng.uniform(1.2, 2.5) if rng.random() < 0.2 else 1.0
     grains = tessellate(rng, shape_px, Shape(size_px, (0.1, 0.6), 0.07, stretch, rng.uniform(0, np.pi)))
+    if lobed:
+        grains = joined(rng, grains, rng.uniform(0, lobed))
     share = rng.uniform(0.1, 0.8) if rng.random() < 0.5 else 0.0
     crystals = twinned(rng, grains, share)
     cut = etching.section(grains, crystals, size_px)

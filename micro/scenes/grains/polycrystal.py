@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from micro.scenes.waves import Plane, waves
@@ -89,6 +91,20 @@ def tidy(cells: Labels) -> Labels:
     number[np.argsort(first)] = np.arange(1, len(first) + 1)
     tidied: Labels = number[part.reshape(cells.shape)]
     return tidied
+
+
+def joined(rng: np.random.Generator, labels: Labels, share: float) -> Labels:
+    """Return grains (Y, X), as many of their pairs of neighbours made one as are that share of the grains.
+
+    The cells of a power diagram are convex, so that two corners that face each other tell of a boundary between them.
+    In a ferrite that grew around others they tell nothing.
+    """
+    count = int(labels.max()) + 1
+    pairs = walls(labels).pairs
+    one = pairs[rng.permutation(len(pairs))[: rng.binomial(count - 1, share)]]
+    links = coo_array((np.ones(len(one), bool), (one[:, 0], one[:, 1])), shape=(count, count))
+    number = connected_components(links, directed=False)[1].astype(np.int32)
+    return tidy(number[labels])
 
 
 def twinned(rng: np.random.Generator, labels: Labels, share: float) -> Labels:
