@@ -5,17 +5,20 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from micro.errors import UnreadableImage
 
 
 @contextmanager
-def opened(path: Path | str, name: str) -> Iterator[BinaryIO]:
-    """Open a file for reading; raise UnreadableImage where that fails, also for folders, pipes and devices."""
+def opened(path: Path | str, name: str) -> Iterator[FileIO]:
+    """Open a file for reading; raise UnreadableImage where that fails, also for folders, pipes and devices.
+
+    It is not buffered: most files are read whole, at once.
+    """
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- closed below
+        file = FileIO(path, "rb", opener=_without_waiting)
     except FileNotFoundError:
         what = "is a link to a file that is gone" if Path(path).is_symlink() else "does not exist"
         raise UnreadableImage(f"{name}: {what}. Check the path.") from None
