@@ -1,6 +1,7 @@
 """An alarm for the day when a line's images, or the answers to them, no longer look like those of the bundle."""
 
 import logging
+import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -18,12 +19,16 @@ WINDOW = 200
 # A list is sorted by name, often by class: its images are compared together, not as if they had come by chance.
 LARGEST_WINDOW = 5000
 IMAGES_A_LOOK = 25
+# So many of a window's images, evenly spread, are measured and compared: no more are needed to tell shares apart by a
+# tenth, and measuring one costs a tenth of judging a small frame.
+MEASURED = 500
 
 
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared; as long as there were fewer, only `facts` compares them.
+    window: how many of the last images are compared, by MEASURED of them at most; as long as there were fewer, only
+        `facts` compares them.
     """
 
     def __init__(self, reference: Reference, watchers: Sequence[Watcher] = (), window: int = WINDOW) -> None:
@@ -32,8 +37,10 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window))
+        self._every = math.ceil(window / MEASURED)
+        self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
+        self._read = 0
         self._stored = 0
         self._shifts: tuple[Shift, ...] = ()
 
@@ -46,12 +53,15 @@ class DriftAlarm:
         """Remember what was read and answered, and look at it now and then."""
         match event:
             case Read(image):
-                self._remember(statistics(image))
+                if self._is_to_be_measured():
+                    self._remember(statistics(image))
             case Looked(seen):
-                self._remember(seen)
+                if self._is_to_be_measured():
+                    self._remember(seen)
             case Stored(found):
-                self._remember(answer_statistics(found))
                 self._stored += 1
+                if self._stored % self._every == 0:
+                    self._remember(answer_statistics(found))
                 if self._stored >= self._window and self._stored % self._images_a_look == 0:
                     self._look()
 
@@ -64,6 +74,11 @@ class DriftAlarm:
             "window_images": self._window,
             "statistics": [asdict(shift) for shift in self._shifts],
         }
+
+    def _is_to_be_measured(self) -> bool:
+        with self._lock:
+            self._read += 1
+            return self._read % self._every == 0
 
     def _remember(self, seen: Statistics) -> None:
         with self._lock:
