@@ -6,7 +6,7 @@ import pytest
 from line_events import stored
 
 from micro import drift, formats
-from micro.line.alarm import IMAGES_A_LOOK, MEASURED, DriftAlarm
+from micro.line.alarm import IMAGES_A_LOOK, WINDOW, DriftAlarm
 from micro.line.watcher import Drift, Event, Read
 from micro.micrograph import Micrograph
 
@@ -82,7 +82,7 @@ def test_of_a_long_list_so_many_images_are_measured_spread_evenly_over_the_windo
         alarm(Read(image, 0.001))
         alarm(stored(score=number / 6000))
     facts = {entry["statistic"]: entry for entry in alarm.facts()["statistics"]}
-    assert {entry["images"] for entry in facts.values()} == {MEASURED}
+    assert {entry["images"] for entry in facts.values()} == {WINDOW}
     assert facts["score"]["median_now"] == pytest.approx(3500 / 6000, rel=0.01), "the middle of the last 5000"
 
 

@@ -16,18 +16,16 @@ log = logging.getLogger(__name__)
 
 # Few enough to notice within an hour, enough to tell a shift by half a standard deviation from chance.
 WINDOW = 200
-# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance.
+# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance. As many
+# as a window has otherwise stand for them, evenly spread, since measuring one costs a tenth of judging a small frame.
 LARGEST_WINDOW = 5000
 IMAGES_A_LOOK = 25
-# So many of a window's images, evenly spread, are measured and compared: no more are needed to tell shares apart by a
-# tenth, and measuring one costs a tenth of judging a small frame.
-MEASURED = 500
 
 
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared, by MEASURED of them at most; as long as there were fewer, only
+    window: how many of the last images are compared, by WINDOW of them at most; as long as there were fewer, only
         `facts` compares them.
     """
 
@@ -37,7 +35,7 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._every = math.ceil(window / MEASURED)
+        self._every = math.ceil(window / WINDOW)
         self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
         self._read = 0
