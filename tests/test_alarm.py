@@ -86,6 +86,12 @@ def test_of_a_long_list_so_many_images_are_measured_spread_evenly_over_the_windo
     assert facts["score"]["median_now"] == pytest.approx(3500 / 6000, rel=0.01), "the middle of the last 5000"
 
 
+def test_a_list_that_is_little_longer_than_the_window_of_a_watched_folder_is_measured_whole() -> None:
+    alarm = DriftAlarm.of_run(REFERENCE, (), 250)
+    pass_by(alarm, frames(250, 100, 9))
+    assert {entry["images"] for entry in alarm.facts()["statistics"]} == {250}
+
+
 @pytest.mark.data
 def test_the_alarm_sounds_on_soiling_ball_screws_and_not_on_the_days_it_was_made_on(data: Path) -> None:
     paths = sorted(

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -170,6 +171,20 @@ def test_a_group_of_images_and_their_regions_is_stored_whole_or_not_at_all(ledge
         )
     assert states(ledger, "a.png", "b.png") == ["running", "running"]
     assert region_rows(ledger) == []
+
+
+@pytest.mark.parametrize("driver", ["pg8000", "psycopg"])
+def test_rows_are_bound_by_their_places_or_by_name_as_the_driver_wants_it(driver: str) -> None:
+    class Connection:
+        def exec_driver_sql(self, words: str, rows: list[Any]) -> None:
+            bound.append(words % rows[0])
+
+    bound: list[str] = []
+    dialect = import_module(f"sqlalchemy.dialects.postgresql.{driver}").dialect()
+    statement = sa.update(images).where(images.c.id == sa.bindparam("image")).values(state=sa.bindparam("state"))
+    row = {"image": 7, "state": "done", "more": 1}
+    schema.Bulk.of(statement, dialect).run(cast("sa.Connection", Connection()), [row])
+    assert bound == ["UPDATE images SET state=done::VARCHAR WHERE images.id = 7::INTEGER"]
 
 
 def test_numbers_that_are_none_are_empty_and_float32_keeps_its_few_digits(ledger: Ledger) -> None:

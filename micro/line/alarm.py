@@ -1,7 +1,6 @@
 """An alarm for the day when a line's images, or the answers to them, no longer look like those of the bundle."""
 
 import logging
-import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ log = logging.getLogger(__name__)
 
 # Few enough to notice within an hour, enough to tell a shift by half a standard deviation from chance.
 WINDOW = 200
-# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance. As many
-# as a window has otherwise stand for them, evenly spread, since measuring one costs a tenth of judging a small frame.
+# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance. Of many
+# about as many as of a watched folder stand for them, since measuring one costs a tenth of judging a small frame.
 LARGEST_WINDOW = 5000
 IMAGES_A_LOOK = 25
 
@@ -25,8 +24,8 @@ IMAGES_A_LOOK = 25
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared, by WINDOW of them at most; as long as there were fewer, only
-        `facts` compares them.
+    window: how many of the last images are compared, by WINDOW of them or little more; as long as there were fewer,
+        only `facts` compares them.
     """
 
     def __init__(self, reference: Reference, watchers: Sequence[Watcher] = (), window: int = WINDOW) -> None:
@@ -35,7 +34,7 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._every = math.ceil(window / WINDOW)
+        self._every = max(window // WINDOW, 1)
         self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
         self._read = 0
