@@ -25,6 +25,7 @@ MAJOR_PSI = 0.25
 CHANCE = 1e-3
 # Statistics of a larger image are those of its middle, so that looking costs milliseconds at any size.
 LOOKED_AT_PX = 2048
+_FULL_SCALE = {np.dtype(kind): float(np.iinfo(kind).max) for kind in (np.uint8, np.uint16)}
 
 Statistics = dict[str, float]
 """What is watched of one image: statistic (noun, statistic, unit) -> value."""
@@ -93,11 +94,12 @@ def statistics(image: Micrograph) -> Statistics:
     top, left = (max(0, (edge - LOOKED_AT_PX) // 2) for edge in (image.height_px, image.width_px))
     pixels = np.ascontiguousarray(image.pixels[top : top + LOOKED_AT_PX, left : left + LOOKED_AT_PX])
     grey = pixels if image.channels == 1 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
-    full_scale = float(np.iinfo(grey.dtype).max) if grey.dtype.kind == "u" else 1.0
-    mean, spread = (float(part.item()) / full_scale for part in cv2.meanStdDev(grey))
-    # 16 bits hold every Laplacian of 8-bit pixels, at half the cost of float
+    full_scale = _FULL_SCALE.get(grey.dtype, 1.0)
+    mean, spread = (part.item() / full_scale for part in cv2.meanStdDev(grey))
+    # 16 bits hold every Laplacian of 8-bit pixels, at half the cost of float, and sums of them are taken sooner apart
     laplacian = cv2.Laplacian(grey, cv2.CV_16S if grey.dtype == np.uint8 else cv2.CV_32F)
-    sharpness = float(cv2.meanStdDev(laplacian)[1].item()) / full_scale
+    square = cv2.norm(laplacian, cv2.NORM_L2) ** 2 / laplacian.size
+    sharpness = max(square - cv2.mean(laplacian)[0] ** 2, 0.0) ** 0.5 / full_scale
     return {
         "brightness_mean": mean,
         "contrast_std": spread,

@@ -48,7 +48,7 @@ class Micrograph:
             raise UnreadableImage(f"{self.name}: the image has no pixels ({pixels.shape[0]} x {pixels.shape[1]}).")
         if pixels.dtype not in PIXEL_TYPES:
             raise UnreadableImage(f"{self.name}: pixels are uint8, uint16 or float32, and these are {pixels.dtype}.")
-        if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UnreadableImage(f"{self.name}: some pixels are NaN or infinite. Fill or crop them first.")
         if self.pixel_size_um is not None and not (np.isfinite(self.pixel_size_um) and self.pixel_size_um > 0):
             raise UnknownPixelSize(f"{self.name}: a pixel size of {self.pixel_size_um} um is impossible.")

@@ -6,7 +6,7 @@ import pytest
 from line_events import stored
 
 from micro import drift, formats
-from micro.line.alarm import IMAGES_A_LOOK, DriftAlarm
+from micro.line.alarm import IMAGES_A_LOOK, WINDOW, DriftAlarm
 from micro.line.watcher import Drift, Event, Read
 from micro.micrograph import Micrograph
 
@@ -73,6 +73,23 @@ def test_a_list_that_is_sorted_by_class_is_judged_as_a_whole() -> None:
         assert alarm.facts()["alarm"] == is_drift
     assert DriftAlarm.of_run(REFERENCE, (), 10).facts()["window_images"] == 200
     assert DriftAlarm.of_run(REFERENCE, (), 10**6).facts()["window_images"] == 5000
+
+
+def test_of_a_long_list_so_many_images_are_measured_spread_evenly_over_the_window() -> None:
+    alarm = DriftAlarm.of_run(REFERENCE, (), 10**6)
+    image = frames(1, 100, 8)[0]
+    for number in range(6000):
+        alarm(Read(image, 0.001))
+        alarm(stored(score=number / 6000))
+    facts = {entry["statistic"]: entry for entry in alarm.facts()["statistics"]}
+    assert {entry["images"] for entry in facts.values()} == {WINDOW}
+    assert facts["score"]["median_now"] == pytest.approx(3500 / 6000, rel=0.01), "the middle of the last 5000"
+
+
+def test_a_list_that_is_little_longer_than_the_window_of_a_watched_folder_is_measured_whole() -> None:
+    alarm = DriftAlarm.of_run(REFERENCE, (), 250)
+    pass_by(alarm, frames(250, 100, 9))
+    assert {entry["images"] for entry in alarm.facts()["statistics"]} == {250}
 
 
 @pytest.mark.data

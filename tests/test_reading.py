@@ -4,10 +4,11 @@ import resource
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -19,6 +20,7 @@ from micro.errors import UnreadableImage
 from micro.line import reading
 from micro.line.reading import Look, Reader
 from micro.line.sources import Source, find
+from micro.micrograph import Micrograph
 
 
 def look(path: Path, root: Path | None = None) -> Look:
@@ -65,27 +67,15 @@ def test_a_file_that_is_cut_while_it_is_read_is_not_whole(
 ) -> None:
     draw(tmp_path / "a.png", 2)
     made_long_ago(tmp_path / "a.png")
-    opened = reading.opened
 
-    class Cut:
-        """A file that loses its end after the first part was read."""
+    def cutting(decode: Callable[..., Micrograph], first: Any, name: str) -> Micrograph:
+        """Decode a file that loses its end after it was hashed."""
+        os.truncate(tmp_path / "a.png", 40)
+        return decode(first, name)
 
-        def __init__(self, file: BinaryIO) -> None:
-            self.fileno = file.fileno
-            self._file = file
-
-        def read(self, size: int = -1) -> bytes:
-            data = self._file.read(size)
-            os.truncate(tmp_path / "a.png", 40)
-            return data
-
-    @contextmanager
-    def cutting(path: Path, name: str) -> Iterator[Cut]:
-        with opened(path, name) as file:
-            yield Cut(file)
-
+    for way in ("decode", "read"):
+        monkeypatch.setattr(reading.formats, way, partial(cutting, getattr(reading.formats, way)))
     monkeypatch.setattr(reading, "WHOLE_BYTES", whole_bytes)
-    monkeypatch.setattr(reading, "opened", cutting)
     one = look(tmp_path / "a.png")
     with pytest.raises(UnreadableImage):
         Reader(0.5).read(one)
@@ -98,15 +88,15 @@ def test_a_file_replaced_while_it_is_read_is_judged_as_what_was_read(
     draw(tmp_path / "a.png", 2)
     draw(tmp_path / "b.png", 3)
     first = (tmp_path / "a.png").read_bytes()
-    opened = reading.opened
+    descriptor = reading.descriptor
 
     @contextmanager
-    def replacing(path: Path, name: str) -> Iterator[BinaryIO]:
-        with opened(path, name) as file:
+    def replacing(path: Path, name: str) -> Iterator[tuple[int, os.stat_result]]:
+        with descriptor(path, name) as found:
             (tmp_path / "b.png").replace(path)
-            yield file
+            yield found
 
-    monkeypatch.setattr(reading, "opened", replacing)
+    monkeypatch.setattr(reading, "descriptor", replacing)
     one = look(tmp_path / "a.png")
     Reader(0.5).read(one)
     assert one.sha256 == hashlib.sha256(first).hexdigest()

@@ -169,9 +169,8 @@ class Engine:
         searched = [index for index, each in enumerate(scores) if not self._releases(each)]
         answers = yield from self.maps([jobs[i].pixels for i in searched], [jobs[i].scaling for i in searched])
         maps = dict(zip(searched, answers, strict=True))
-        predictions = [self._predict_one(job, scores[index], maps.get(index)) for index, job in enumerate(jobs)]
-        seconds = (time.perf_counter() - began) / len(jobs)
-        return [replace(prediction, seconds=seconds) for prediction in predictions]
+        shared = (time.perf_counter() - began) / len(jobs)
+        return [self._predict_one(job, scores[index], maps.get(index), shared) for index, job in enumerate(jobs)]
 
     def _judge_group(self, images: Sequence[Micrograph]) -> list[Result]:
         predictions = _drain(self._judge([self._prepare(image) for image in images]))
@@ -183,7 +182,11 @@ class Engine:
             return False
         return self.task.judge(scores, self.settings, self.recipe) == OK
 
-    def _predict_one(self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None) -> Prediction:
+    def _predict_one(
+        self, job: _Job, scores: dict[str, float], maps: NDArray[np.uint8] | None, shared: float
+    ) -> Prediction:
+        """Return what is said of an image; shared: its part of the seconds that the networks took for all."""
+        began = time.perf_counter()
         regions: Regions | None = None
         table: Columns = {}
         found: tuple[str, ...] = ()
@@ -223,6 +226,7 @@ class Engine:
             class_scores=scores,
             verdict=together(named, found_verdict),
             notes=job.image.notes + job.notes + found + self._notes,
+            seconds=shared + time.perf_counter() - began,
         )
 
     def _prepare(self, image: Micrograph) -> _Job:
@@ -313,8 +317,8 @@ class Engine:
             return [{} for _ in jobs]
         with torch.inference_mode(), self._precision():
             logits = self._namer(self._frames(jobs)).float() / self._temperature
-            probabilities = logits.softmax(1).cpu().numpy()
-        return [dict(zip(self.card.classifier.outputs, map(float, row), strict=True)) for row in probabilities]
+            probabilities = logits.softmax(1).tolist()
+        return [dict(zip(self.card.classifier.outputs, row, strict=True)) for row in probabilities]
 
     def _frames(self, jobs: Sequence[_Job]) -> Tensor:
         """Return whole frames as the classifier takes them: (B, C, y, x)."""

@@ -6,12 +6,18 @@ both are checked here, before a decoder sees the file.
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from micro.errors import UnreadableImage
 
+HEAD_BYTES = 32
+"""So many bytes tell the kind of a file."""
+
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: one side of 32,768, five times the largest stitched scan we know of."""
+
+# what stands before and after a block of a PNG, and before a segment of a JPEG
+_BLOCK, _CRC, _SEGMENT = struct.Struct(">I4s"), struct.Struct(">I"), struct.Struct(">BBH")
 
 # A picture of something compresses 50 : 1 at most; what claims to be large and packs more is made to fill memory.
 LARGE_BYTES, MOST_PACKED = 2**28, 200
@@ -39,7 +45,7 @@ class Header:
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return "TIFF", "PNG", "JPEG", "BMP", "WebP" or "GIF" by the first 32 bytes, whatever the file is called."""
+    """Return "TIFF", "PNG", "JPEG", "BMP", "WebP" or "GIF" by the first HEAD_BYTES, whatever the file is called."""
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -57,9 +63,8 @@ def kind_of(head: bytes) -> str | None:
 
 def header(data: bytes, name: str) -> Header:
     """Return the header of an image file that is not a TIFF, or raise UnreadableImage if the file cannot keep it."""
-    parse = {"PNG": _png, "JPEG": _jpeg, "BMP": _bmp, "WebP": _webp, "GIF": _gif}[kind_of(data[:32]) or ""]
     try:
-        found = parse(data, name)
+        found = _PARSERS[kind_of(data) or ""](data, name)
     except (struct.error, IndexError):
         raise truncated(name) from None
     if found.frames != 1:
@@ -105,42 +110,44 @@ def many_planes(name: str, what: str) -> UnreadableImage:
 
 
 def _png(data: bytes, name: str) -> Header:
-    view, at, idat_bytes, ended = memoryview(data), 8, 0, False
-    found: Header | None = None
-    channels = 1
-    while not ended:
-        length, code = struct.unpack_from(">I4s", data, at)
-        body = view[at + 8 : at + 8 + length]
-        (crc,) = struct.unpack_from(">I", data, at + 8 + length)
-        if code[0] & 32 == 0 and zlib.crc32(body, zlib.crc32(code)) != crc:
+    view, at, idat_bytes, code = memoryview(data), 8, 0, b""
+    size: tuple[int, int, int, int] | None = None
+    grey = alpha = palette = False
+    frames, channels = 1, 1
+    per_m: tuple[float, float] | None = None
+    while code != b"IEND":
+        length, code = _BLOCK.unpack_from(data, at)
+        end = at + 8 + length
+        (crc,) = _CRC.unpack_from(data, end)
+        if code[0] & 32 == 0 and zlib.crc32(view[at + 4 : end]) != crc:
             raise damaged(name, f"checksum of its {code.decode('latin1')} block is wrong")
-        if code == b"IHDR":
-            width, height, bits, colour = struct.unpack_from(">IIBB", body)
+        if code == b"IDAT" and size is not None:
+            idat_bytes += length
+        elif code == b"IHDR":
+            size = width, height, bits, colour = struct.unpack_from(">IIBB", data, at + 8)
             channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0)
             if not channels:
                 raise damaged(name, f"PNG colour type {colour}")
-            found = Header("PNG", width, height, grey=colour in (0, 4), alpha=colour in (4, 6), bits=bits)
-            found = replace(found, palette=colour == 3)
-        elif found is None:
+            grey, alpha, palette = colour in (0, 4), colour in (4, 6), colour == 3
+        elif size is None:
             raise damaged(name, "its first block is not IHDR")
-        elif code == b"PLTE" and found.palette:
-            found = replace(found, grey=bytes(body[0::3]) == bytes(body[1::3]) == bytes(body[2::3]))
+        elif code == b"PLTE" and palette:
+            body = data[at + 8 : end]
+            grey = body[0::3] == body[1::3] == body[2::3]
         elif code == b"tRNS":
-            found = replace(found, alpha=True)
+            alpha = True
         elif code == b"acTL":
-            found = replace(found, frames=int.from_bytes(body[:4]))
-        elif code == b"pHYs" and body[8] == 1:
-            found = replace(found, per_m=_per_m(*struct.unpack_from(">II", body)))
-        idat_bytes += length if code == b"IDAT" else 0
-        ended = code == b"IEND"
-        at += 12 + length
-    assert found is not None
-    row_bytes = 1 + (found.width_px * channels * found.bits + 7) // 8
-    if row_bytes * found.height_px <= 2**40 and row_bytes * found.height_px > 1040 * idat_bytes + 4096:
-        if found.width_px * found.height_px > MAX_PIXELS:
-            check_size(found.width_px, found.height_px, name)
+            frames = int.from_bytes(data[at + 8 : at + 12])
+        elif code == b"pHYs" and data[at + 16] == 1:
+            per_m = _per_m(*struct.unpack_from(">II", data, at + 8))
+        at = end + 4
+    assert size is not None
+    row_bytes = 1 + (width * channels * bits + 7) // 8
+    if row_bytes * height <= 2**40 and row_bytes * height > 1040 * idat_bytes + 4096:
+        if width * height > MAX_PIXELS:
+            check_size(width, height, name)
         raise truncated(name)  # deflate packs at most 1032 : 1, so these blocks cannot hold that image
-    return found
+    return Header("PNG", width, height, frames, grey, alpha, palette, bits, per_m)
 
 
 def _per_m(x: int, y: int) -> tuple[float, float]:
@@ -148,41 +155,42 @@ def _per_m(x: int, y: int) -> tuple[float, float]:
 
 
 def _jpeg(data: bytes, name: str) -> Header:
-    at, found = 2, None
+    at = 2
+    size: tuple[int, int] | None = None
     per_m: tuple[float, float] | None = None
     while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
-            at += 1
-        if data[at] != 0xFF:
+        filler, marker, length = _SEGMENT.unpack_from(data, at)
+        if filler != 0xFF:
             raise damaged(name, "no JPEG marker where one must be")
-        marker = data[at + 1]
+        if marker == 0xFF:  # any number of these may stand before a marker
+            at += 1
+            continue
         if marker == 0xDA:
             break
         if marker == 0xD9:
             raise truncated(name)
-        (length,) = struct.unpack_from(">H", data, at + 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
             if channels not in (1, 3):
                 raise UnreadableImage(
                     f"{name}: a JPEG with {channels} channels (CMYK, for print). Save the original as RGB."
                 )
-            found = Header("JPEG", width, height, grey=channels == 1, bits=bits)
+            size = width, height
         elif marker == 0xE0 and data[at + 4 : at + 9] == b"JFIF\0":
             unit, x, y = struct.unpack_from(">BHH", data, at + 11)
             factor = {1: 1 / 0.0254, 2: 100.0}.get(unit)
             # 65535 is a field filled with ones, seen in pictures from the web, not a density
             per_m = None if factor is None or 0xFFFF in (x, y) else (x * factor, y * factor)
         at += 2 + length
-    if found is None:
+    if size is None:
         raise damaged(name, "no JPEG frame header")
-    check_size(found.width_px, found.height_px, name)
+    check_size(width, height, name)
     if data.rfind(b"\xff\xd9", at) < 0:
         raise truncated(name)
     # the Huffman code of a block of 64 pixels takes a bit at least, and of three channels two may be quartered
-    if found.width_px * found.height_px > 2048 * (len(data) - at) + 65536:
+    if width * height > 2048 * (len(data) - at) + 65536:
         raise truncated(name)
-    return replace(found, per_m=per_m)
+    return Header("JPEG", width, height, grey=channels == 1, bits=bits, per_m=per_m)
 
 
 def _bmp(data: bytes, name: str) -> Header:
@@ -246,3 +254,6 @@ def _gif(data: bytes, name: str) -> Header:
             at += 1 + data[at]
         at += 1
     return Header("GIF", width, height, frames=frames)
+
+
+_PARSERS = {"PNG": _png, "JPEG": _jpeg, "BMP": _bmp, "WebP": _webp, "GIF": _gif}

@@ -3,14 +3,14 @@
 import io
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micro.errors import UnreadableImage
 from micro.formats import raster, tiff
-from micro.formats.headers import kind_of
+from micro.formats.headers import HEAD_BYTES, kind_of
 from micro.formats.storage import opened, replacing
 from micro.micrograph import Micrograph
 
@@ -36,22 +36,20 @@ def read(path: Path | str, name: str | None = None) -> Micrograph:
     # a name that is no valid text, as old cameras leave, must still fit into tables and messages
     name = os.fsencode(path.name).decode(errors="replace") if name is None else name
     with opened(path, name) as file:
-        return _read(file, name)
+        head = file.read(HEAD_BYTES)
+        if kind_of(head) == "TIFF":
+            return tiff.micrograph(io.BufferedReader(file), name)
+        return decode(head + file.read(), name)
 
 
 def decode(data: bytes, name: str) -> Micrograph:
     """Return the image in the bytes of a file, as `read` would."""
-    return _read(io.BytesIO(data), name)
-
-
-def _read(file: BinaryIO, name: str) -> Micrograph:
-    head = file.read(32)
-    kind = kind_of(head)
+    kind = kind_of(data)
     if kind is None:
-        raise unknown_kind(head, name)
+        raise unknown_kind(data[:HEAD_BYTES], name)
     if kind == "TIFF":
-        return tiff.micrograph(file, name)
-    return raster.micrograph(head + file.read(), name)
+        return tiff.micrograph(io.BytesIO(data), name)
+    return raster.micrograph(data, name)
 
 
 def unknown_kind(head: bytes, name: str) -> UnreadableImage:

@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 # Few enough to notice within an hour, enough to tell a shift by half a standard deviation from chance.
 WINDOW = 200
-# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance.
+# A list is sorted by name, often by class: its images are compared together, not as if they had come by chance. Of many
+# about as many as of a watched folder stand for them, since measuring one costs a tenth of judging a small frame.
 LARGEST_WINDOW = 5000
 IMAGES_A_LOOK = 25
 
@@ -23,7 +24,8 @@ IMAGES_A_LOOK = 25
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared; as long as there were fewer, only `facts` compares them.
+    window: how many of the last images are compared, by WINDOW of them or little more; as long as there were fewer,
+        only `facts` compares them.
     """
 
     def __init__(self, reference: Reference, watchers: Sequence[Watcher] = (), window: int = WINDOW) -> None:
@@ -32,8 +34,10 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window))
+        self._every = max(window // WINDOW, 1)
+        self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
+        self._read = 0
         self._stored = 0
         self._shifts: tuple[Shift, ...] = ()
 
@@ -46,12 +50,15 @@ class DriftAlarm:
         """Remember what was read and answered, and look at it now and then."""
         match event:
             case Read(image):
-                self._remember(statistics(image))
+                if self._is_to_be_measured():
+                    self._remember(statistics(image))
             case Looked(seen):
-                self._remember(seen)
+                if self._is_to_be_measured():
+                    self._remember(seen)
             case Stored(found):
-                self._remember(answer_statistics(found))
                 self._stored += 1
+                if self._stored % self._every == 0:
+                    self._remember(answer_statistics(found))
                 if self._stored >= self._window and self._stored % self._images_a_look == 0:
                     self._look()
 
@@ -64,6 +71,11 @@ class DriftAlarm:
             "window_images": self._window,
             "statistics": [asdict(shift) for shift in self._shifts],
         }
+
+    def _is_to_be_measured(self) -> bool:
+        with self._lock:
+            self._read += 1
+            return self._read % self._every == 0
 
     def _remember(self, seen: Statistics) -> None:
         with self._lock:

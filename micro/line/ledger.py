@@ -34,6 +34,7 @@ _EMPTY = (
     *("error", "height_px", "width_px", "pixel_size_um", "pixel_size_source", "class", "score", "class_scores"),
     *("verdict", "n_regions", "seconds", "labels", "columns", "notes", "model", "model_version", "weights_sha256"),
 )
+_NOTHING = dict.fromkeys(_EMPTY)
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
 # Built once: SQLAlchemy needs longer to build a statement than SQLite to run it.
@@ -47,7 +48,7 @@ _SURVEY = (
     .order_by(images.c.id)
 )
 _LOOK = (
-    sa.select(images.c.id, images.c.name, images.c.state, images.c.sha256, images.c.run_id)
+    sa.select(images.c.id, images.c.name, images.c.state, images.c.sha256, images.c.run_id, images.c.n_regions)
     .where(_WANTED)
     .with_for_update()
 )
@@ -56,6 +57,7 @@ _STORE = (
     .where(images.c.id == sa.bindparam("image"))
     .values({name: sa.bindparam(name) for name in ("state", "stored", "address", "sha256", "stamp", *_EMPTY)})
 )
+_PUT_REGIONS = regions.insert().values({column.name: sa.bindparam(column.name) for column in regions.c})
 _FORGET = regions.delete().where(regions.c.image_id.in_(sa.bindparam("ids", expanding=True)))
 _DROP = images.delete().where(_IDS)
 _RESTAMP = (
@@ -125,6 +127,8 @@ class Ledger:
         self.database = schema.connect(store, writes=True)
         self.is_shared = not isinstance(store, Path)
         self._identity = identity
+        dialect = self.database.dialect
+        self._put_images, self._put_regions = (schema.Bulk.of(each, dialect) for each in (_STORE, _PUT_REGIONS))
         self.name = schema.address(store).render_as_string(hide_password=True)
         self._ended = threading.Event()
         try:
@@ -270,8 +274,8 @@ class Ledger:
         with self.database.begin() as connection:
             names = [result.claim.name for result in results]
             rows = connection.execute(_LOOK, {"names": names}).all()
-            mine = {number: state for number, _, state, _, run_id in rows if run_id == self.run_id}
-            known = {(name, digest): number for number, name, state, digest, _ in rows if state in (DONE, QUARANTINED)}
+            mine = {number: state for number, _, state, _, run_id, _ in rows if run_id == self.run_id}
+            known = {(name, sha): number for number, name, state, sha, *_ in rows if state in (DONE, QUARANTINED)}
             outcomes: list[Outcome] = []
             kept, doubled = [], []
             for result in results:
@@ -287,28 +291,30 @@ class Ledger:
                 else:
                     kept.append(result)
                     outcomes.append("stored")
-            self._put(connection, kept)
+            ours = {result.claim.id for result in kept}
+            outdated = [number for number, *_, n_regions in rows if n_regions and number in ours]
+            if outdated:
+                connection.execute(_FORGET, {"ids": outdated})
+            if kept:
+                self._put(connection, kept)
             if doubled:
                 connection.execute(_DROP, {"ids": [result.claim.id for result, _ in doubled]})
                 connection.execute(_RESTAMP, [_stamped(twin, result.seen) for result, twin in doubled])
         return outcomes
 
     def _put(self, connection: sa.Connection, results: Sequence[Result]) -> None:
-        """Put images' rows and those of their regions in the place of what was there."""
-        if not results:
-            return
+        """Put images' rows in the place of what was there, and those of their regions beside them."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         rows, parts = [], []
         for result in results:
             facts = _image_row(result) if isinstance(result.found, Prediction) else self._failure(result.found)
             head = {**_stamped(result.claim.id, result.seen), "stored": moment, "sha256": result.seen.sha256}
-            rows.append({**dict.fromkeys(_EMPTY), **facts, **head})
+            rows.append({**_NOTHING, **facts, **head})
             if isinstance(result.found, Prediction) and result.found.regions is not None:
                 parts += [{"image_id": result.claim.id, **region} for region in _region_rows(result.found)]
-        connection.execute(_FORGET, {"ids": [result.claim.id for result in results]})
-        connection.execute(_STORE, rows)
+        self._put_images.run(connection, rows)
         if parts:
-            connection.execute(regions.insert(), parts)
+            self._put_regions.run(connection, parts)
 
     def _failure(self, why: str) -> dict[str, Any]:
         return {"state": QUARANTINED, "error": text(why), **asdict(self._identity.maker)}
@@ -379,13 +385,13 @@ def _image_row(result: Result) -> dict[str, Any]:
         "pixel_size_source": None if found.pixel_size_source is None else text(found.pixel_size_source),
         "class": found.class_name,
         "score": None if found.class_name is None else found.class_scores.get(found.class_name),
-        "class_scores": found.class_scores,
+        "class_scores": schema.packed(found.class_scores),
         "verdict": found.verdict,
         "n_regions": None if found.regions is None else len(found.regions),
         "seconds": found.seconds,
         "labels": result.labels,
-        "columns": kinds or None,
-        "notes": [text(note) for note in found.notes] or None,
+        "columns": schema.packed(kinds or None),
+        "notes": schema.packed([text(note) for note in found.notes] or None),
         **vars(found.maker),
     }
 
@@ -400,7 +406,7 @@ def _region_rows(found: Prediction) -> Iterable[dict[str, Any]]:
     heads = zip(found.regions.class_names, _plain(found.regions.scores), strict=True)
     for index, (name, score) in enumerate(heads):
         columns = {key: values[index] for key, values in lists.items()}
-        yield {"index": index + 1, "class": name, "score": score, "columns": columns}
+        yield {"index": index + 1, "class": name, "score": score, "columns": schema.packed(columns)}
 
 
 def _plain(values: NDArray[np.generic]) -> list[Any]:

@@ -6,11 +6,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from micro import formats
 from micro.errors import MicroError, UnreadableImage
-from micro.formats.storage import opened
+from micro.formats.storage import descriptor, opened
 from micro.line.ledger import Seen
 from micro.line.sources import Source, system_of, version_of
 from micro.micrograph import Micrograph
@@ -90,14 +90,13 @@ class Reader:
         source = look.source
         try:
             _refuse_leaving(source)
-            with opened(source.address, source.name) as file:
-                before = os.fstat(file.fileno())
+            with descriptor(source.address, source.name) as (number, before):
                 look.stamp = _stamp(before)
                 look.is_whole = not 0 <= time.time() - before.st_mtime < self._settle_s
                 try:
-                    image = _decoded(look, file, before.st_size)
+                    image = _decoded(look, number, before.st_size)
                 finally:
-                    after = os.fstat(file.fileno())
+                    after = os.fstat(number)
                     stood_still = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
                     look.is_whole &= stood_still
         except UnreadableImage:
@@ -136,11 +135,13 @@ def _stamp(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}-{facts.st_ino}"
 
 
-def _decoded(look: Look, file: BinaryIO, size: int) -> Micrograph:
+def _decoded(look: Look, number: int, size: int) -> Micrograph:
     if size > WHOLE_BYTES:
         look.sha256 = _digest(look.source)
         return formats.read(look.source.address, look.source.name)
-    data = file.read()
+    data = os.read(number, size)
+    while len(data) < size and (more := os.read(number, size - len(data))):
+        data += more
     look.sha256 = hashlib.sha256(data).hexdigest()
     return formats.decode(data, look.source.name)
 

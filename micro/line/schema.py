@@ -1,12 +1,17 @@
 """The tables of a ledger, and the ways to the databases that can hold one."""
 
 import errno
+import json
 import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from micro.errors import RunRefused
 from micro.line import LEDGER_NAME
@@ -145,6 +150,36 @@ def ledger_of(folder: Path, store: str | None, *, writes: bool = False) -> sa.En
     if store is None:
         raise RunRefused(f"{folder}: no ledger lies there. Name the --out of a run, and its --store if it had one.")
     return connect(store, writes=writes)
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """A statement for many rows at once, compiled for one database: SQLAlchemy needs longer for a row than SQLite.
+
+    names: of its parameters, in the order in which they are bound, or in any where the driver binds them by name.
+    """
+
+    words: str
+    names: tuple[str, ...]
+    is_positional: bool
+
+    @classmethod
+    def of(cls, statement: sa.Insert | sa.Update, dialect: sa.Dialect) -> Self:
+        """Return a statement as a database takes it."""
+        compiled = statement.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        return cls(compiled.string, tuple(compiled.positiontup or compiled.params), compiled.positiontup is not None)
+
+    def run(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each row, which has plain values: those of JSON columns are texts, as `packed` makes them."""
+        pick = itemgetter(*self.names)
+        bound = [pick(row) if self.is_positional else dict(zip(self.names, pick(row), strict=True)) for row in rows]
+        connection.exec_driver_sql(self.words, bound)
+
+
+def packed(value: object) -> str | None:
+    """Return a value as a JSON column keeps it; None is no value."""
+    return None if value is None else json.dumps(value)
 
 
 def create(connection: sa.Connection) -> None:

@@ -165,7 +165,7 @@ def find(sources: Sequence[str]) -> list[Source]:
 
 def is_address(source: str) -> bool:
     """Whether a text is a URL, and not a path."""
-    return bool(_ADDRESS.match(source))
+    return "://" in source and bool(_ADDRESS.match(source))
 
 
 def version_of(facts: Mapping[str, Any]) -> str:

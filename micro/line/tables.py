@@ -1,7 +1,8 @@
 """The ledger as tables for people and programs: CSV and Parquet, one row an image and one a region."""
 
+import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ _FIRST_COLUMNS = ("area_px", "area_um2", "centroid_x_px", "centroid_y_px")
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _HAS_RESULT = images.c.state.in_((DONE, QUARANTINED))
 
-Rows = Sequence[Mapping[str, Any]]
+Cells = dict[str, Sequence[Any]]
+"""Rows as columns: name -> one cell a row."""
 
 
 def export(database: sa.Engine, folder: Path) -> None:
@@ -55,28 +57,33 @@ def export(database: sa.Engine, folder: Path) -> None:
     """
     probabilities = {f"p_{name}": pa.float64() for name in class_names(database)}
     image_schema = pa.schema({**_IMAGE_HEAD, **probabilities, **_IMAGE_TAIL})
-    _write(folder / "images", image_schema, map(_image_cells, image_rows(database)))
+    _write(folder / "images", image_schema, image_cells(database))
 
     kinds = columns(database)
     order = [name for name in _FIRST_COLUMNS if name in kinds]
     order += [name for name in kinds if name not in order]
     measures = {name: _TYPES[kinds[name]] for name in order}
     region_schema = pa.schema({**_REGION_HEAD, **measures, **_REGION_TAIL})
-    _write(folder / "regions", region_schema, map(_region_cells, region_rows(database)))
+    _write(folder / "regions", region_schema, region_cells(database))
 
 
-def image_rows(database: sa.Engine, count: int = 5000) -> Iterator[Rows]:
+def image_cells(database: sa.Engine, count: int = 5000) -> Iterator[Cells]:
     """Yield the images that have a result, in the order of their names and of time, at most count at a time."""
-    cells = [images.c[name] for name in (*_IMAGE_HEAD, *_IMAGE_TAIL) if name != "image"]
-    query = sa.select(images.c.name.label("image"), *cells, images.c.class_scores).where(_HAS_RESULT)
-    return _batches(database, query.order_by(images.c.name, images.c.id), count)
+    plain = [images.c[name] for name in (*_IMAGE_HEAD, *_IMAGE_TAIL) if name not in ("image", "notes")]
+    query = sa.select(images.c.name.label("image"), *plain, *map(_packed, (images.c.class_scores, images.c.notes)))
+    for cells in _batches(database, query.where(_HAS_RESULT).order_by(images.c.name, images.c.id), count):
+        scores = _unpacked(cells.pop("class_scores"))
+        notes = ["; ".join(each or ()) or None for each in _unpacked(cells["notes"])]
+        yield {**cells, **_spread(scores, "p_"), "notes": notes}
 
 
-def region_rows(database: sa.Engine, count: int = 20000) -> Iterator[Rows]:
+def region_cells(database: sa.Engine, count: int = 20000) -> Iterator[Cells]:
     """Yield the regions with `image` and `sha256` of their image, in the order of images and labels."""
-    head = (images.c.name.label("image"), images.c.sha256, regions)
-    query = sa.select(*head).join_from(regions, images).where(_HAS_RESULT)
-    return _batches(database, query.order_by(images.c.name, images.c.id, regions.c.index), count)
+    plain = [column for column in regions.c if column is not regions.c.columns]
+    query = sa.select(images.c.name.label("image"), images.c.sha256, *plain, _packed(regions.c.columns))
+    query = query.join_from(regions, images).where(_HAS_RESULT)
+    for cells in _batches(database, query.order_by(images.c.name, images.c.id, regions.c.index), count):
+        yield {**_spread(_unpacked(cells.pop("columns"))), **cells}
 
 
 def columns(database: sa.Engine) -> dict[str, str]:
@@ -97,41 +104,42 @@ def class_names(database: sa.Engine) -> list[str]:
         return list(connection.scalar(query) or {})
 
 
-def _batches(database: sa.Engine, query: sa.Select[Any], count: int) -> Iterator[Rows]:
+def _batches(database: sa.Engine, query: sa.Select[Any], count: int) -> Iterator[Cells]:
     with database.connect() as connection:
         found = connection.execution_options(yield_per=count).execute(query)
         names = tuple(found.keys())
-        for rows in found.partitions():  # their own mappings take longer
-            yield [dict(zip(names, row, strict=True)) for row in rows]
+        for rows in found.partitions():
+            yield dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
+def _packed(column: sa.ColumnElement[Any]) -> sa.Label[str]:
+    """Return a column of JSON as texts, since many are decoded at once in a third of the time."""
+    return sa.cast(column, sa.Text).label(column.key)
+
+
+def _unpacked(texts: Sequence[str | None]) -> list[Any]:
+    found: list[Any] = json.loads(f"[{','.join(text or 'null' for text in texts)}]")
+    return found
+
+
+def _spread(rows: Sequence[dict[str, Any] | None], prefix: str = "") -> Cells:
+    """Turn a dictionary a row into a column for each of their names; empty where a row has none of it."""
+    names = dict.fromkeys(name for row in rows if row for name in row)
+    return {f"{prefix}{name}": [row and row.get(name) for row in rows] for name in names}
 
 
 def _wider(kind: str, other: str) -> str:
     return "float" if {kind, other} == {"int", "float"} else "text"
 
 
-def _image_cells(rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {
-            **row,
-            **{f"p_{name}": score for name, score in (row["class_scores"] or {}).items()},
-            "notes": "; ".join(row["notes"] or ()) or None,
-        }
-        for row in rows
-    ]
-
-
-def _region_cells(rows: Rows) -> list[dict[str, Any]]:
-    return [{**row["columns"], **row} for row in rows]
-
-
-def _write(stem: Path, schema: pa.Schema, batches: Iterable[Rows]) -> None:
+def _write(stem: Path, schema: pa.Schema, batches: Iterable[Cells]) -> None:
     with ExitStack() as stack:
         csv = stack.enter_context(_replacing(stem.with_suffix(".csv")))
         parquet = stack.enter_context(_replacing(stem.with_suffix(".parquet")))
         with pa.csv.CSVWriter(csv, schema) as lines, pa.parquet.ParquetWriter(parquet, schema) as groups:
-            for rows in batches:
-                cells = {name: [row.get(name) for row in rows] for name in schema.names}
-                table = pa.table(cells, schema=schema)
+            for cells in batches:
+                nothing = [None] * len(cells["image"])
+                table = pa.table({name: cells.get(name, nothing) for name in schema.names}, schema=schema)
                 lines.write_table(table)
                 groups.write_table(table)
 

@@ -55,10 +55,10 @@ def contrast(pixels: NDArray[np.generic]) -> Scaling:
 
     pixels: (Y, X, C). A frame that is mostly black is scaled by its bright part, a blank one by 1.
     """
-    middle, high = percentiles(pixels, (50, 99))
-    spread = np.maximum(np.abs(middle), np.abs(high) / 8) / 4
-    spread = np.where(spread > 0, spread, 1)
-    return Scaling(*(part.astype(np.float32)[:, np.newaxis, np.newaxis] for part in (middle, spread)))
+    brightness = percentiles(pixels, (50, 99)).T.tolist()
+    spread = [max(abs(middle), abs(high) / 8) / 4 or 1 for middle, high in brightness]
+    grids = np.array([[middle for middle, _ in brightness], spread], np.float32)[..., np.newaxis, np.newaxis]
+    return Scaling(*grids)
 
 
 def zoom(_pixels: NDArray[np.generic], settings: DefectSettings, _find: object) -> Zoom:
