@@ -24,7 +24,7 @@ IMAGES_A_LOOK = 25
 class DriftAlarm:
     """A watcher that compares the last images with a reference, warns when they differ, and tells other watchers.
 
-    window: how many of the last images are compared, by WINDOW of them or little more; as long as there were fewer,
+    window: how many of the last images are compared, by about WINDOW of them; as long as there were fewer,
         only `facts` compares them.
     """
 
@@ -34,7 +34,7 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._every = max(window // WINDOW, 1)
+        self._every = max(window // WINDOW, 1) | 1  # odd: of two cameras whose images come in turn both are seen
         self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
         self._read = 0
