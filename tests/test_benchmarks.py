@@ -101,6 +101,11 @@ def test_the_benchmark_of_networks_trains_each_fold_once_and_measures_it_three_w
     assert {len(right) for right in kept.values()} == {72}
     for name in DISTURBANCES:
         assert f"| {name} | " in again
+    defects.main([*asked, "--speed"])
+    rows = capsys.readouterr().out.splitlines()
+    parameters, *speeds = rows[2].removeprefix("| lenet5 | ").removesuffix(" |").split(" | ")
+    assert parameters == "0.06 M", "as LeCun et al. 1998 count some 60,000"
+    assert all(float(speed) > 0 for speed in speeds)
 
 
 def test_each_disturbance_keeps_the_size_of_a_frame_and_changes_it_as_it_says():

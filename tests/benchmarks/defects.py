@@ -8,7 +8,7 @@ Prints three tables, each from the same networks, none of which saw the frames t
 
 A fold of a network and seed is a bundle in OUT; the same command trains what is missing and goes on with a training
 that was stopped. --first 2 trains and measures only the first two of the folds. Speed is that of the network as the
-engine runs it, on one core, in seconds of the processor.
+engine runs it, on one core, in seconds of the processor; --speed prints it and trains nothing.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import torch
 
 from micro import bundle, decide, folder, networks, training, trial
 from micro.bundle import Bundle
+from micro.card import NetworkSpec
 from micro.engine import Engine
 from micro.folder import Annotated, AnnotatedFolder
 from micro.networks.fast import accelerate
@@ -81,16 +82,17 @@ def row(of_seeds: Sequence[Sequence[Bundle]], asked: argparse.Namespace) -> str:
         found = [getattr(score, what) for score in scores]
         value, low, high = (np.mean([getattr(each, end) for each in found]) for end in ("value", "low", "high"))
         cells.append(f"{value:.3f} ({low:.3f} to {high:.3f})")
-    found = facts(of_seeds[0][0])
-    cells.append(f"{found['parameters'] / 1e6:.2f} M")
-    cells += [f"{found[f'images_a_second_{batch}']:.0f}" for batch in BATCHES]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join([*cells, *size_and_speed(card.classifier)])} |"
 
 
-def facts(made: Bundle) -> dict[str, float]:
-    """Return how large the network is, and how many frames a second of one core it names at each batch."""
-    spec = made.card.classifier
-    assert spec is not None
+def size_and_speed(spec: NetworkSpec) -> list[str]:
+    """Return the last cells of a network's line."""
+    found = facts(spec)
+    return [f"{found['parameters'] / 1e6:.2f} M", *(f"{found[f'images_a_second_{batch}']:.0f}" for batch in BATCHES)]
+
+
+def facts(spec: NetworkSpec) -> dict[str, float]:
+    """Return how large a network is, and how many frames a second of one core it names at each batch."""
     assert spec.input_px is not None
     network = networks.build(spec).eval()
     fast = accelerate(network)
@@ -170,8 +172,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, help="so many of the folds; all if not given")
     parser.add_argument("--steps", type=int, default=1062, help="of each training; those of sheet-steel")
     parser.add_argument("--ok-classes", default=",".join(OK_CLASSES), help="that may ship")
+    parser.add_argument("--speed", action="store_true", help="only sizes and speeds, of networks that learned nothing")
     asked = parser.parse_args(arguments)
     annotated = folder.read(asked.folder)
+    if asked.speed:
+        print("| network | parameters | images/s, batch 1 | batch 64 |\n| --- | --- | --- | --- |")
+        for network in asked.networks.split(","):
+            spec = training.plan(annotated, "defects", 1, network=network).network
+            print(f"| {' | '.join([network, *size_and_speed(spec)])} |", flush=True)
+        return
     folds = range(asked.first or asked.folds)
     made = [
         [[fold_bundle(annotated, network, seed, fold, asked) for fold in folds] for seed in range(asked.seeds)]
