@@ -341,7 +341,8 @@ def finder(true_px: float, shape_px: tuple[int, int]) -> tuple[np.ndarray, list[
     pixels = np.broadcast_to(np.linspace(0, 1, shape_px[1], dtype=np.float32)[:, None], (*shape_px, 1))
     scales: list[float] = []
 
-    def find(shown: np.ndarray) -> Regions:
+    def find(shown: np.ndarray, settings: grains.GrainSettings) -> Regions:
+        assert settings.twins == "merge", "twins would be taken for smaller grains"
         step = (float(shown[0, -1, 0]) - float(shown[0, 0, 0])) / (shown.shape[1] - 1)
         scales.append(1 / (step * (shape_px[1] - 1)))
         seen_px = true_px * scales[-1]
@@ -356,7 +357,7 @@ def finder(true_px: float, shape_px: tuple[int, int]) -> tuple[np.ndarray, list[
 @pytest.mark.parametrize("true_px", [6.0, 20.0, 50.0, 110.0, 400.0, 900.0])
 def test_the_scale_of_the_grains_is_estimated_from_the_image_and_said(true_px):
     pixels, scales, find = finder(true_px, (4000, 5000))
-    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), find)
+    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto", twins="keep"), find)
     near = 1 / grains.NEAR < grains.USUAL_PX / true_px < grains.NEAR
     wanted = 1.0 if near else min(grains.USUAL_PX / true_px, grains.LARGEST_ZOOM)
     assert zoom.factor == pytest.approx(wanted, rel=0.1)
@@ -368,8 +369,8 @@ def test_the_scale_of_the_grains_is_estimated_from_the_image_and_said(true_px):
 def test_texture_that_is_gone_at_half_the_scale_is_not_taken_for_grains():
     pixels, scales, find = finder(160.0, (4000, 5000))
 
-    def find_texture(shown: np.ndarray) -> Regions:
-        found = find(shown)
+    def find_texture(shown: np.ndarray, settings: grains.GrainSettings) -> Regions:
+        found = find(shown, settings)
         if scales[-1] < 0.75:
             return found
         count = round(shown.shape[0] * shown.shape[1] / (np.pi / 4 * grains.USUAL_PX**2))
@@ -394,6 +395,6 @@ def test_the_scale_of_the_grains_can_be_given_or_left():
 def test_an_image_with_hardly_a_grain_is_read_as_it_is_and_says_so():
     pixels = np.zeros((300, 300, 1), np.uint8)
     one = Regions(np.ones((300, 300), np.int32), ("grain",), np.ones(1, np.float32))
-    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), lambda _: one)
+    zoom = grains.zoom(pixels, grains.GrainSettings(grain_diameter_px="auto"), lambda *_: one)
     assert zoom.factor == 1
     assert "too few grains" in zoom.notes[0]

@@ -257,12 +257,12 @@ class Engine:
             pixels, notes = resize(pixels, shape), notes + zoom.notes
         return _Job(image, pixels, self.task.scaling(pixels), notes)
 
-    def _regions_at_own_scale(self, pixels: NDArray[np.generic]) -> Regions:
+    def _regions_at_own_scale(self, pixels: NDArray[np.generic], settings: tasks.TaskSettings) -> Regions:
         """Return what the network finds in pixels (Y, X, C) as they are, for a task that asks before it chooses."""
         assert self.task.decode is not None
         maps = _drain(self.maps([pixels], [self.task.scaling(pixels)]))[0]
         assert maps is not None
-        return self.task.decode(maps, self.settings)
+        return self.task.decode(maps, settings)
 
     # --- the networks -------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,10 @@ class Zoom:
     notes: tuple[str, ...] = ()
 
 
+Finder = Callable[[NDArray[np.generic], Any], Regions]
+"""What finds regions in pixels (y, x, C) by settings of the task, before a scale is chosen."""
+
+
 @dataclass(frozen=True)
 class Habits:
     """How networks of a task are usually trained; a plan starts from here.
@@ -108,7 +112,7 @@ class Task:
     settings: the pydantic model of what a user may change.
     scaling: pixels (Y, X, C) -> Scaling, once an image, on the grid that the network sees.
     zoom: pixels (Y, X, C) on the card's grid, settings, and what finds regions in other pixels (y, x, C) at their own
-        scale -> Zoom, where the network is to see the image larger or smaller.
+        scale by other settings -> Zoom, where the network is to see the image larger or smaller.
     encode: instance labels (Y, X) int32, TWIN added in twins -> Targets, for training.
     decode: maps (K, Y, X) uint8, 255 for a probability of 1, and settings -> Regions. It must be able to work through
         20,000 x 20,000 pixels: no float map of the whole image.
@@ -138,7 +142,7 @@ class Task:
     outputs: tuple[str, ...]
     settings: type[TaskSettings]
     scaling: Callable[[NDArray[np.generic]], Scaling]
-    zoom: Callable[[NDArray[np.generic], Any, Callable[[NDArray[np.generic]], Regions]], Zoom] | None = None
+    zoom: Callable[[NDArray[np.generic], Any, Finder], Zoom] | None = None
     encode: Callable[[NDArray[np.int32]], Targets] | None = None
     decode: Callable[[NDArray[np.uint8], Any], Regions] | None = None
     refine: Callable[[Regions, NDArray[np.generic], Scaling, Any], Regions] | None = None

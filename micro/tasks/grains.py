@@ -19,7 +19,7 @@ from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
-from micro.tasks import TWIN, Habits, Targets, Task, TaskSettings, Zoom
+from micro.tasks import TWIN, Finder, Habits, Targets, Task, TaskSettings, Zoom
 from micro.tiles import Tiling, blocks, resize
 
 DEPTH_PX = 10.0
@@ -98,15 +98,18 @@ def _around(place: float, length_px: int, nodes: int) -> slice:
     return slice(max(0, int(place - reach)), int(place + reach) + 1)
 
 
-def zoom(pixels: NDArray[np.generic], settings: GrainSettings, find: Callable[[NDArray[np.generic]], Regions]) -> Zoom:
+def zoom(pixels: NDArray[np.generic], settings: GrainSettings, find: Finder) -> Zoom:
     """Return the scale at which grains are USUAL_PX across, or the image's own where they are nearly.
+
+    Twins are part of their grains here, whether or not they will be kept: they would be taken for smaller grains.
 
     pixels: (Y, X, C). find: answers with the grains of other pixels (y, x, C).
     """
     if settings.grain_diameter_px == "any":
         return Zoom()
     if settings.grain_diameter_px == "auto":
-        diameter_px = _estimated_px(pixels, find)
+        whole = settings.model_copy(update={"twins": "merge"})
+        diameter_px = _estimated_px(pixels, lambda part: find(part, whole))
         if diameter_px is None:
             return Zoom(notes=("too few grains found to estimate their diameter: read at the image's own scale",))
         known = f"grains are about {diameter_px:.0f} px across, estimated from the image"
