@@ -153,7 +153,7 @@ def test_a_bundle_carries_the_reference_that_the_command_made_of_a_folder(
         "score": 3,
     }
     assert kept.statistics["width_px"].values == (50, 50, 50)
-    assert "3 images" in kept.made_from
+    assert kept.made_from == f"3 images of {tmp_path.name}/good", "and not where that lies on this machine"
     assert "By fewer than 30 images the alarm judges nothing" in capsys.readouterr().err
     assert cli.run(["models", "reference", str(made.folder), str(tmp_path / "good"), "--learned-from"]) == 0
     seen = made.reference()

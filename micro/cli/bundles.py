@@ -129,7 +129,9 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
             err.print(f"left out: {fault}")
     if not rows:
         raise MicroError(f"{', '.join(sources)}: no image could be read, and {name} keeps the reference that it has.")
-    made_from = f"{len(rows)} images of {', '.join(sources)}"
+    # a bundle goes to others, who have no use for where this machine keeps its folders
+    named = ("/".join(source.rstrip("/").split("/")[-2:]) for source in sources)
+    made_from = f"{len(rows)} images of {', '.join(named)}"
     chosen.keep_reference(drift.reference(rows, f"{made_from}, that trained it" if learned_from else made_from))
     out.print(f"{name}: {len(rows)} images are its reference now ({chosen.folder / bundle.REFERENCE}).")
     if len(rows) < drift.LEAST_IMAGES:
