@@ -23,7 +23,8 @@ def seen(image: Micrograph, labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
     A boundary counts as seen where its whole length together is darker or brighter than its flanks, or one flank than
     the other, by SEEN standard errors. To know where it lies is an advantage that nobody has who looks for it, and
-    noise that is alike in neighbouring pixels says less than is assumed here: so this is a bound.
+    noise that is alike in neighbouring pixels says less than is assumed here. It is no bound for what can be found: who
+    knows how grains are shaped closes some where a boundary does not show.
     """
     pixels = resize(image.pixels, (labels.shape[0], labels.shape[1])).astype(np.float32)
     grey = pixels[..., 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
