@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from skimage.segmentation import watershed
 
 # Contrasts are counted in bins this wide, and the counts smoothed over about two: the noise of a smoothed image.
 BIN = 0.01
@@ -19,6 +20,12 @@ DEEPEST_VALLEY = 0.6
 PATCH_BIN = 0.05
 EVEN = 0.05
 LEAST_PATCH_PX = 60
+# Places that are told by colour alone. Within a square as wide as the rim, contrasts of an even one range over no more
+# than this, or so many times the grain, and a share of the contrast itself; a crystal's are that far from bare.
+BARE, CRYSTAL = 1, 2
+EVEN_RANGE, EVEN_GRAINS, EVEN_SHARE = 0.015, 5.0, 0.1
+LEAST_CONTRAST, CONTRAST_GRAINS = 0.012, 4.0
+GROWTH = np.ones((11, 11), np.uint8)  # even places end at most so far, in all, from the edge of what they belong to
 # What lies around a region is looked at beyond its blurred rim, over so many pixels.
 REACH_PX = RIM_PX + 4
 # A pale region's own edge is as pale: this share of its contrast is step enough.
@@ -64,13 +71,48 @@ def split(
     return _filled(parts, mask) if count else whole
 
 
+def places(contrast: NDArray[np.float32], grain: float) -> NDArray[np.uint8]:
+    """Return what each pixel (y, x) is by its colour alone: BARE substrate, part of an even CRYSTAL, or 0 for neither.
+
+    contrast: (C, y, x), smoothed. grain: how far single pixels of it stray, a standard deviation.
+    """
+    off = np.abs(contrast).max(0)
+    even = _range(contrast) < max(EVEN_RANGE, EVEN_GRAINS * grain) + EVEN_SHARE * off
+    bare = off <= max(LEAST_CONTRAST, CONTRAST_GRAINS * grain)
+    return np.where(even, np.where(bare, BARE, CRYSTAL), 0).astype(np.uint8)
+
+
+def grown(contrast: NDArray[np.float32], seed: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return an even place (y, x) with its rim, up to where the colour steps most between it and other even places.
+
+    The rim is shared out by a watershed on the range of contrast (S. Beucher, F. Meyer, in Mathematical Morphology in
+    Image Processing, 1993).
+    """
+    steps = (255 * _range(contrast).clip(0, 1)).astype(np.uint8)
+    shared = watershed(steps, seed.astype(np.int32) + 2 * (others & ~seed))  # type: ignore[no-untyped-call]
+    near = np.asarray(cv2.dilate(seed.astype(np.uint8), GROWTH)) > 0
+    return np.asarray((shared == 1) & near, np.bool_)
+
+
+def solidity(mask: NDArray[np.bool_]) -> float:
+    """Return the share of its convex hull that a region (y, x) fills: near 1 for a crystal, less for wandering dirt."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull_px2 = cv2.contourArea(cv2.convexHull(np.concatenate(outlines)))
+    return min(1.0, float(np.count_nonzero(mask) / max(hull_px2, 1)))
+
+
+def _range(contrast: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return over how much (y, x) contrasts (C, y, x) range near each pixel, in the channel that ranges most."""
+    ranges = [cv2.dilate(plane, RIM) - cv2.erode(plane, RIM) for plane in contrast]
+    return np.asarray(np.maximum.reduce(ranges), np.float32)
+
+
 def even_patches(contrast: NDArray[np.float32], allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the contrasts (N, C) of the even places of an image, the most common first, each colour once.
 
     contrast: (C, y, x), smoothed. allowed: (y, x), where a place may count.
     """
-    spreads = [cv2.dilate(plane, RIM) - cv2.erode(plane, RIM) for plane in contrast]
-    even = allowed & (np.maximum.reduce(spreads) < EVEN + 0.1 * np.abs(contrast).max(0))
+    even = allowed & (_range(contrast) < EVEN + 0.1 * np.abs(contrast).max(0))
     samples = contrast[:, even].T.astype(np.float64)
     cells, places, counts = np.unique(
         np.floor(samples / PATCH_BIN).astype(np.int64), axis=0, return_inverse=True, return_counts=True

@@ -153,6 +153,47 @@ def test_a_terrace_may_be_as_uneven_as_the_grain_of_its_photograph_makes_it():
     assert len(refined(labels, pixels)) == 2
 
 
+def unseen(pixels, **settings):
+    """What is found where the network saw nothing."""
+    nothing = Regions(np.zeros(pixels.shape[:2], np.int32), (), np.zeros(0, np.float32))
+    return refine(nothing, pixels, scaling(pixels), FlakeSettings(**settings))
+
+
+def test_hbn_is_found_by_its_colour_where_the_network_sees_nothing():
+    labels, pixels, _ = photograph(grain=1.0, corner=0.1)
+    found = unseen(pixels, material="hbn")
+    assert found.scores.tolist() == [0, 0]
+    for number in (1, 2):
+        own, drawn = found.labels == np.median(found.labels[labels == number]), labels == number
+        assert np.count_nonzero(own & drawn) > 0.9 * np.count_nonzero(own | drawn)
+    np.testing.assert_array_equal(unseen(pixels, find="colour").labels, found.labels)
+    assert not len(unseen(pixels))
+    assert not len(unseen(pixels, material="hbn", find="network"))
+
+
+def test_what_the_network_saw_is_not_found_again_by_its_colour():
+    labels, pixels, _ = photograph(grain=1.0)
+    first = Regions((labels == 1).astype(np.int32), ("flake",), np.array([0.9], np.float32))
+    found = refine(first, pixels, scaling(pixels), FlakeSettings(find="colour"))
+    np.testing.assert_array_equal(found.labels == 1, labels == 1)
+    assert found.scores.tolist() == pytest.approx([0.9, 0])
+
+
+def test_dirt_that_wanders_is_no_crystal_by_its_colour():
+    pixels = np.full((300, 300, 3), 100, np.uint8)
+    pixels[100:112, 100:200], pixels[100:200, 100:112] = 90, 90  # an L of 12 px: an eighth of its hull
+    pixels[220:260, 220:260] = 90
+    assert np.unique(np.argwhere(unseen(pixels, find="colour").labels)[:, 0]).min() >= 218
+
+
+def test_places_do_not_depend_on_the_blocks_in_which_they_are_looked_for(monkeypatch):
+    _, pixels, _ = photograph(grain=3.0, dots=0.02)
+    whole = unseen(pixels, find="colour")
+    monkeypatch.setattr(flakes, "PLACES_PX", 64)
+    np.testing.assert_array_equal(unseen(pixels, find="colour").labels, whole.labels)
+    assert len(whole)
+
+
 def test_unknown_pixels_carry_no_weight():
     labels = two_terraces()
     labels[:10] = -1

@@ -1,6 +1,7 @@
 """Layers from contrasts: what the physics makes certain is certain, and what it leaves open is said to be open."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_the_material_is_found_where_it_is_not_told():
     assert names.material == "graphene"
     assert names.class_names == ("1L", "2L", "3L", "4L", "5L")
     assert "no material was given" in names.remarks[0]
+
+
+def test_what_its_colour_alone_calls_a_crystal_is_doubted_and_misleads_nobody():
+    stairs = film("graphene", [1, 2, 3, 4], 90)
+    strange = np.random.default_rng(3).uniform(-0.9, 0.9, (12, 3))
+    rows = seen(np.concatenate([stairs, strange]))
+    names = name(replace(rows, doubtful=np.arange(16) > 3), Asked("graphene", 90.0))
+    assert names.class_names[:4] == ("1L", "2L", "3L", "4L")
+    assert names.trust > 0.9
+    alone = seen(film("graphene", 2, 90))
+    assert (
+        name(replace(alone, doubtful=np.array([True])), Asked("graphene", 90.0)).probability[0]
+        < (name(alone, Asked("graphene", 90.0)).probability[0])
+    )
 
 
 @pytest.mark.parametrize("asked", [Asked("graphene", 285.0), Asked("mos2", 90.0)])

@@ -28,7 +28,7 @@ from micro.tiles import Tiling, blocks
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
 MOST_HUE = 0.5
-BLOCK_PX = 256
+BLOCK_PX, PLACES_PX = 256, 1024
 CHANNELS = ("r", "g", "b")
 RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
 COVER_RIM_PX = 6
@@ -44,6 +44,9 @@ LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
 SMOOTH_PX = 5
 GRAINS = 1.5  # of the substrate's grain, which a terrace shows too, add to how uneven it may be
 LEAST_BOUNDED = 0.6  # of a terrace's outline; a tenth more would cost drawn chips right regions
+# Of what is found by colour alone: pixels of an even place, how much of its hull it fills, how much of it may belong to
+# what the network found, and by how much of its contrast it may be less even, since strong colours are sharpened more.
+LEAST_PLACE_PX, LEAST_SOLIDITY, MOST_KNOWN, UNEVEN_SHARE = 25, 0.85, 0.3, 0.05
 
 
 class Mark(NamedTuple):
@@ -83,6 +86,11 @@ class FlakeSettings(TaskSettings):
     profile: str | thin_film.Profile | None = Field(
         default=None,
         description="YAML file of a microscope setting, made by `micro profile`; empty: not the bundle's own either",
+    )
+    find: Literal["auto", "network", "colour"] = Field(
+        default="auto",
+        description="network: the thin flakes that the network sees; colour: also whatever else is even in colour and "
+        "has an edge, thick crystals too; auto: colour for hBN, which is too pale for the network",
     )
     sure_above: float = Field(
         default=0.8, ge=0, le=1, description="regions named with less probability are flagged for review"
@@ -196,18 +204,19 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
 def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, settings: FlakeSettings) -> Regions:
     """Split crystals where their colour steps, and drop what is not of one colour or has no edge: residue and shadows.
 
-    Each region is looked at in its own window; no map of the whole image is made.
+    Crystals that nothing but their colour tells are added where the settings ask for it, with the score 0. Each region is
+    looked at in its own window; no float map of the whole image is made.
     """
     labels = np.zeros(regions.labels.shape, np.int32)
-    kept: list[int] = []
-    if not len(regions):
+    scores: list[float] = []
+    by_colour = _finds_by_colour(settings)
+    if not (len(regions) or by_colour):
         return regions
-    most_uneven = np.hypot(settings.max_unevenness, GRAINS * grain(pixels, scaling, SMOOTH_PX))
+    stray = grain(pixels, scaling, SMOOTH_PX)
+    most_uneven = _most_uneven(stray, settings)
     for index, tight in enumerate(find_objects(regions.labels)):
         window = _widened(tight, regions.labels.shape)
-        _, spread = scaling.window(regions.labels.shape, *window)
-        smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[window]), SMOOTH_PX))
-        contrast = (smooth.transpose(2, 0, 1) / spread - 1).astype(np.float32)
+        contrast = _smoothed(pixels, scaling, window)
         parts = terraces.split(
             contrast,
             regions.labels[window] == index + 1,
@@ -216,14 +225,78 @@ def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, sett
         )
         for number in range(1, int(parts.max()) + 1):
             part = parts == number
-            if (
-                np.count_nonzero(part) >= settings.min_area_px
-                and terraces.unevenness(contrast, part) <= most_uneven
-                and terraces.bounded(contrast, part, settings.terrace_step) >= LEAST_BOUNDED
-            ):
-                kept.append(index)
-                labels[window][part] = len(kept)
-    return Regions(labels, tuple(regions.class_names[index] for index in kept), regions.scores[kept])
+            if _is_terrace(contrast, part, most_uneven, settings):
+                scores.append(float(regions.scores[index]))
+                labels[window][part] = len(scores)
+    if by_colour:
+        scores += _add_by_colour(labels, pixels, scaling, stray, settings)
+    return Regions(labels, (CLASS_NAME,) * len(scores), np.array(scores, np.float32))
+
+
+def _smoothed(pixels: NDArray[np.generic], scaling: Scaling, window: tuple[slice, slice]) -> NDArray[np.float32]:
+    """Return the contrast (C, y, x) to the substrate over a window of pixels (Y, X, C), smoothed."""
+    _, spread = scaling.window(pixels.shape[:2], *window)
+    smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[window]), SMOOTH_PX))
+    return (smooth.transpose(2, 0, 1) / spread - 1).astype(np.float32)
+
+
+def _is_terrace(
+    contrast: NDArray[np.float32], part: NDArray[np.bool_], most_uneven: float, settings: FlakeSettings
+) -> bool:
+    """Return whether a region (y, x) is large enough, of one colour, and has an edge."""
+    return bool(
+        np.count_nonzero(part) >= settings.min_area_px
+        and terraces.unevenness(contrast, part) <= most_uneven
+        and terraces.bounded(contrast, part, settings.terrace_step) >= LEAST_BOUNDED
+    )
+
+
+def _finds_by_colour(settings: FlakeSettings) -> bool:
+    asked = _asked(settings)
+    is_pale = "hbn" in (asked.material, asked.profile.material if asked.profile else None)
+    return settings.find == "colour" or (settings.find == "auto" and is_pale)
+
+
+def _most_uneven(stray: float, settings: FlakeSettings) -> float:
+    return float(np.hypot(settings.max_unevenness, GRAINS * stray))
+
+
+def _add_by_colour(
+    labels: NDArray[np.int32],
+    pixels: NDArray[np.generic],
+    scaling: Scaling,
+    stray: float,
+    settings: FlakeSettings,
+) -> list[float]:
+    """Add crystals that colour alone tells to labels (Y, X), in place; return their scores, 0: no network saw them.
+
+    Each place is grown and judged in a window of its own, so it does not matter where blocks of the image end.
+    """
+    kinds = np.empty(labels.shape, np.uint8)
+    for tile in blocks(labels.shape, Tiling(size_px=PLACES_PX, halo_px=16, stride_px=16)):
+        kinds[tile.write] = terraces.places(_smoothed(pixels, scaling, tile.read), stray)[tile.keep]
+    count, found, facts, _ = cv2.connectedComponentsWithStats(
+        (kinds == terraces.CRYSTAL).view(np.uint8), connectivity=4, ltype=cv2.CV_32S
+    )
+    first = number = int(labels.max(initial=0))
+    most_uneven = _most_uneven(stray, settings)
+    for place in range(1, count):
+        left, top, width, height, area_px = facts[place].tolist()
+        if area_px < LEAST_PLACE_PX:
+            continue
+        window = _widened((slice(top, top + height), slice(left, left + width)), labels.shape)
+        contrast = _smoothed(pixels, scaling, window)
+        known = labels[window] > 0
+        crystal = terraces.grown(contrast, found[window] == place, kinds[window] > 0)
+        off = float(np.abs(np.median(contrast[:, crystal], axis=1)).max())
+        if (
+            _is_terrace(contrast, crystal, most_uneven + UNEVEN_SHARE * off, settings)
+            and terraces.solidity(crystal) >= LEAST_SOLIDITY
+            and np.count_nonzero(crystal & known) <= MOST_KNOWN * np.count_nonzero(crystal)
+        ):
+            number += 1
+            labels[window][crystal & ~known] = number
+    return [0.0] * (number - first)
 
 
 def _widened(window: tuple[slice, slice], shape_px: tuple[int, ...]) -> tuple[slice, slice]:
@@ -332,6 +405,7 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
         usable=usable & np.isfinite(contrast),
         context=_context(image.pixels, light, covered),
         noise=np.hypot(LEAST_NOISE, substrate_noise(image.pixels, light, covered)),
+        doubtful=regions.scores == 0,
     )
     names = thin_film.name(seen, asked)
     notes = list(names.remarks)

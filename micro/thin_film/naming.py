@@ -57,12 +57,20 @@ class Seen:
     contrast: (R, 3) of each region. usable: (R, 3), False where a channel is saturated.
     context: (N, 3), contrasts of even patches elsewhere in the image, whatever they are.
     noise: (3,) standard deviation of a contrast that comes from the substrate.
+    doubtful: (R,), True where nothing but its colour says that a region is a crystal; None: nowhere.
     """
 
     contrast: Real
     usable: NDArray[np.bool_]
     context: Real
     noise: Real
+    doubtful: NDArray[np.bool_] | None = None
+
+    @property
+    def strange(self) -> Real:
+        """The prior probability (R,) that a region is none of the crystal."""
+        doubtful = np.zeros(len(self.contrast), bool) if self.doubtful is None else self.doubtful
+        return np.where(doubtful, STRANGE_CONTEXT, STRANGE_REGION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +129,7 @@ def name(seen: Seen, asked: Asked) -> Names:
     said = [part for part in explanations if part.said]
     best = max(said, key=lambda part: part.weight)
     count = len(seen.contrast)
-    regions = Evidence(
-        seen.contrast, seen.usable, np.zeros(count, np.int64), np.full(count, STRANGE_REGION), seen.noise
-    )
+    regions = Evidence(seen.contrast, seen.usable, np.zeros(count, np.int64), seen.strange, seen.noise)
     share = np.zeros((count, len(CLASSES)))
     heights, weights = [], []
     for part in said:
@@ -181,7 +187,7 @@ def _evidence(seen: Seen, profile: Profile | None) -> Evidence:
     """Return the contrasts that speak for or against microscopes: regions, context, and points of the profile."""
     distinct = _distinct(seen.contrast)[:MOST_EVIDENCE]
     contrast, usable = [seen.contrast[distinct]], [seen.usable[distinct]]
-    strange = [np.full(len(distinct), STRANGE_REGION)]
+    strange = [seen.strange[distinct]]
     layers = [np.zeros(len(distinct), np.int64)]
     fresh = [row for row in seen.context if not _seen_before(row, contrast[0])]
     context = np.array(fresh[: MOST_EVIDENCE - len(distinct)]).reshape(-1, 3)

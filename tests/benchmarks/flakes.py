@@ -5,14 +5,16 @@
     staircase   MaskTerial's instances: layers named against the staircase of their contrasts; nobody says the oxide
     polygons    graphene_100x: layers of the polygons; bmw_msu_hbn (UA): thin or thicker
     drawn       drawn chips of six materials on three oxides under cameras that nothing trained on: found, then named
+    hbn         hBN, by the network alone and with what colour tells: outlines of bmw_msu_hbn (UA) that are met at an
+                IoU of 0.3, since they are coarse, and regions of drawn chips that are named with a number of layers
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope, each picture read by itself
     wrong       drawn chips with a wrong material or oxide given: is it said?
     taught      24 chips under one drawn microscope, with masks of layers, and `micro train --minutes 25`: what comes
                 out beside the model on 24 others
     speed       one photograph of 1920 x 1200 px after loading, by the clock and in seconds of processors
 
-The real images lie at --data or $MICRO_DATA. Nothing here was used to train, and MaskTerial's images were looked at
-while the rules were developed.
+The real images lie at --data or $MICRO_DATA. Nothing here was used to train; MaskTerial's images and UA's of hBN
+were looked at while the rules were developed.
 """
 
 import argparse
@@ -46,7 +48,10 @@ LAST_STEP = 3.5  # contrast is no longer proportional to layers above it
 # Published contrasts of 1, 2 and 3 layers of WSe2 on such a chip (2DMatGMM), red, green and blue.
 WSE2 = np.array([(-0.410, -0.488, -0.619), (-0.677, -0.778, -0.835), (-0.843, -0.907, -0.838)])
 POLYGONS = ("1_layer", "2_layer", "3+_layer")
+HBN = ("Thin_BN", "Less_Thick_BN", "Thick_BN")
 THIN_HBN_NM = 50 * 0.333
+COARSE_IOU = 0.3
+HBN_CHIPS = 4  # drawn of each oxide
 PIXEL_NOISE = 0.03  # of a contrast of two single pixels of 8 bit
 TAUGHT, TAUGHT_SEED = 24, 500
 SEEDS = 9000  # drawn chips from here on are for this file alone
@@ -183,7 +188,7 @@ def polygons(asked: argparse.Namespace) -> None:
 
     root = asked.data / "flakes/bmw_msu_hbn/UA_BN_Dataset/valid"
     thin, thicker = [], []
-    for path, labels, wanted in coco(root / "_annotations.coco.json", root, ("Thin_BN", "Less_Thick_BN", "Thick_BN")):
+    for path, labels, wanted in coco(root / "_annotations.coco.json", root, HBN):
         table, _ = named(formats.read(path), labels, material="hbn")
         for height_nm, asked_class in zip(table["thickness_nm"], wanted, strict=True):
             (thin if asked_class == "Thin_BN" else thicker).append(
@@ -235,6 +240,37 @@ def drawn(asked: argparse.Namespace) -> None:
             kept = [row[2] for row in part if not row[4]]
             share, sure_share = np.mean([row[2] for row in part]), np.mean(kept or 0)
             print(f"  {value!s:9} {len(part):4d} right {share:.2f}, not flagged {len(kept):4d} right {sure_share:.2f}")
+
+
+def hbn(asked: argparse.Namespace) -> None:
+    root = asked.data / "flakes/bmw_msu_hbn/UA_BN_Dataset/valid"
+    outlines = list(coco(root / "_annotations.coco.json", root, HBN))
+    for find in ("network", "auto"):
+        engine = engine_with(asked.model, {"material": "hbn", "find": find})
+        met_of: dict[str, list[bool]] = {kind: [] for kind in HBN}
+        regions = 0
+        for path, truth, wanted in outlines:
+            labels = engine.predict(formats.read(path)).regions.labels
+            cells = score.overlap(truth, labels)
+            areas_px = np.bincount(truth.ravel())[cells.truth] + np.bincount(labels.ravel())[cells.found]
+            close = cells.area_px > COARSE_IOU * (areas_px - cells.area_px)
+            seen_ones = set(cells.truth[close & (cells.truth > 0) & (cells.found > 0)].tolist())
+            for number_, kind in enumerate(wanted, 1):
+                met_of[kind].append(number_ in seen_ones)
+            regions += int(labels.max())
+        print(f"find={find}: {regions} regions in {len(outlines)} photographs")
+        for kind, hits in met_of.items():
+            print(f"  {kind}: {sum(hits)} of {len(hits)} outlines met {interval.proportion(sum(hits), len(hits))}")
+        matches = []
+        for index, oxide_nm in enumerate(np.repeat(chips.OXIDES_NM, HBN_CHIPS).tolist()):
+            scene = chips.draw(SEEDS + 800 + index, material="hbn", oxide_nm=oxide_nm)
+            engine = engine_with(asked.model, {"material": "hbn", "find": find, "oxide_nm": oxide_nm})
+            answer = engine.predict(scene.image).regions
+            counted = np.array([False, *(number(each) is not None for each in answer.class_names)])
+            truth = score.without_specks(scene.labels, engine.settings.min_area_px)
+            matches.append(met(truth, np.where(counted[answer.labels], answer.labels, 0))[0])
+        f1 = interval.bootstrap(lambda index, of=matches: score.pooled([of[i] for i in index]).f1, len(matches))
+        print(f"  drawn chips, named with a number of layers: F1 {f1}; {describe(score.pooled(matches))}")
 
 
 def heights(asked: argparse.Namespace) -> None:
@@ -396,7 +432,9 @@ def colour(row: dict[str, str]) -> np.ndarray:
     return np.array([float(row[channel]) for channel in "RGB"])
 
 
-WHAT = {function.__name__: function for function in (found, staircase, polygons, drawn, heights, wrong, taught, speed)}
+WHAT = {
+    function.__name__: function for function in (found, staircase, polygons, drawn, hbn, heights, wrong, taught, speed)
+}
 
 if __name__ == "__main__":
     main()
