@@ -204,8 +204,8 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
 def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, settings: FlakeSettings) -> Regions:
     """Split crystals where their colour steps, and drop what is not of one colour or has no edge: residue and shadows.
 
-    Crystals that nothing but their colour tells are added where the settings ask for it, with the score 0. Each region is
-    looked at in its own window; no float map of the whole image is made.
+    Crystals that only their colour tells are added where the settings ask for it, with the score 0. Each region is seen
+    in its own window; no float map of the whole image is made.
     """
     labels = np.zeros(regions.labels.shape, np.int32)
     scores: list[float] = []
