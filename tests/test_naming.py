@@ -98,6 +98,14 @@ def test_a_wrong_material_or_oxide_is_said_and_no_number_is_sure(asked):
     assert re.search("graphene on [0-9]+ nm of oxide does .* times better", names.remarks[0])
 
 
+@pytest.mark.parametrize(("material", "claimed"), [("graphene", "hbn"), ("mos2", "graphene"), ("mose2", "ws2")])
+def test_a_wrong_material_on_the_right_oxide_is_said_too(material, claimed):
+    names = name(seen(film(material, [1, 2, 3, 4, 5], 285)), Asked(claimed, 285.0))
+    assert "does not explain the colours" in names.remarks[0]
+    assert set(names.class_names) == {"unknown"}
+    assert name(seen(film(material, [1, 2, 3, 4, 5], 285)), Asked(material, 285.0)).remarks == ()
+
+
 def test_a_colour_that_no_film_has_is_unknown_and_spoils_no_other():
     names = name(seen([*film("graphene", [1, 2, 3], 90), (0.5, -0.6, 0.5)]), Asked("graphene", 90.0))
     assert names.class_names == ("1L", "2L", "3L", "unknown")

@@ -8,7 +8,7 @@
     hbn         hBN, by the network alone and with what colour tells: outlines of bmw_msu_hbn (UA) that are met at an
                 IoU of 0.3, since they are coarse, and regions of drawn chips that are named with a number of layers
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope, each picture read by itself
-    wrong       drawn chips with a wrong material or oxide given: is it said?
+    wrong       drawn chips with a wrong material or oxide given, flakes as large as are reported: is it said?
     taught      24 chips under one drawn microscope, with masks of layers, and `micro train --minutes 25`: what comes
                 out beside the model on 24 others
     speed       one photograph of 1920 x 1200 px after loading, by the clock and in seconds of processors
@@ -305,6 +305,10 @@ def wrong(asked: argparse.Namespace) -> None:
         material = MATERIALS[index % len(MATERIALS)]
         oxide_nm = chips.OXIDES_NM[(index // 6 + index) % 3]
         scene = chips.draw(SEEDS + 500 + index, material=material, oxide_nm=oxide_nm)
+        known = score.without_specks(scene.labels, flakes.FlakeSettings().min_area_px).clip(0)
+        there = np.unique(known[known > 0])
+        labels = np.where(known > 0, np.searchsorted(there, known) + 1, 0)
+        truth = [scene.class_names[number_ - 1] for number_ in there]
         others = [other for other in MATERIALS if other != material]
         false = {
             "right": (material, oxide_nm),
@@ -312,8 +316,7 @@ def wrong(asked: argparse.Namespace) -> None:
             "wrong oxide": (material, 285.0 if oxide_nm == 90 else 90.0),
         }
         for what, (claimed, claimed_nm) in false.items():
-            table, names, notes = named_with_notes(scene.image, scene.labels, material=claimed, oxide_nm=claimed_nm)
-            truth = scene.class_names
+            table, names, notes = named_with_notes(scene.image, labels, material=claimed, oxide_nm=claimed_nm)
             flagged = table["review"]
             said.setdefault(what, []).append(any("does not explain" in note for note in notes) or bool(flagged.all()))
             bad = sum(one != other and not flag for one, other, flag in zip(names, truth, flagged, strict=True))
