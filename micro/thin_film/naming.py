@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,15 +230,11 @@ def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
     said_materials = (material,) if material else MATERIALS
     # what the user calls 285 nm is no rival to 292 nm
     others = [oxide for oxide in USUAL_OXIDES_NM if not oxide_nm or abs(oxide[0] - oxide_nm) > 3 * oxide[1]]
-    rivals = [] if profile else list(product(MATERIALS, (*said_oxides, *others)))
-    said = list(product(said_materials, said_oxides))
+    rivals = [] if profile else [(name, *oxide) for name in MATERIALS for oxide in (*said_oxides, *others)]
+    said = [(name, *oxide) for name in said_materials for oxide in said_oxides]
     swarms = [
         (
-            Swarm(
-                Likelihood(Hypothesis(chip[0], *chip[1], exponents)),
-                evidence,
-                PARTICLES if chip in said else RIVAL_PARTICLES,
-            ),
+            Swarm(Likelihood(Hypothesis(*chip, exponents)), evidence, PARTICLES if chip in said else RIVAL_PARTICLES),
             chip in said,
         )
         for chip in dict.fromkeys([*said, *rivals])
