@@ -230,8 +230,8 @@ def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
     said_materials = (material,) if material else MATERIALS
     # what the user calls 285 nm is no rival to 292 nm
     others = [oxide for oxide in USUAL_OXIDES_NM if not oxide_nm or abs(oxide[0] - oxide_nm) > 3 * oxide[1]]
-    rivals = [] if profile else [(name, *oxide) for name in MATERIALS for oxide in (*said_oxides, *others)]
-    said = [(name, *oxide) for name in said_materials for oxide in said_oxides]
+    rivals = [] if profile else [(name, nm, doubt) for name in MATERIALS for nm, doubt in (*said_oxides, *others)]
+    said = [(name, nm, doubt) for name in said_materials for nm, doubt in said_oxides]
     swarms = [
         (
             Swarm(Likelihood(Hypothesis(*chip, exponents)), evidence, PARTICLES if chip in said else RIVAL_PARTICLES),
