@@ -26,7 +26,9 @@ USUAL_EXPONENTS = ((0.45, 1.0, 0.04), (0.2, 0.47, 0.08), (0.35, 0.78, 0.3))
 STRANGE_REGION, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.5, 0.02
 SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
 MOST_EVIDENCE = 40
-WORD_OF_THE_USER = 1000.0  # to one, against another material or oxide
+# To one, against another material or oxide: on 36 drawn chips the true ones were never less likely than another by more
+# than 130 to one, and of 72 wrong words 52 were by more than this.
+WORD_OF_THE_USER = 1e4
 PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
@@ -121,7 +123,7 @@ class _Explanation:
 def name(seen: Seen, asked: Asked) -> Names:
     """Name the regions of one image.
 
-    What the user says of material and oxide is believed 1000 to 1; where the contrasts speak louder for others, the
+    What the user says of material and oxide is believed 10,000 to 1; where the contrasts speak louder for others, the
     regions are "unknown" and a remark says why.
     """
     evidence = _evidence(seen, asked.profile)
