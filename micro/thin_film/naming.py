@@ -26,9 +26,9 @@ USUAL_EXPONENTS = ((0.45, 1.0, 0.04), (0.2, 0.47, 0.08), (0.35, 0.78, 0.3))
 STRANGE_REGION, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.5, 0.02
 SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
 MOST_EVIDENCE = 40
-# To one, against another material or oxide: on 36 drawn chips the true ones were never less likely than another by more
-# than 130 to one, and of 72 wrong words 52 were by more than this.
-WORD_OF_THE_USER = 1e4
+# To one, against another material or oxide. On 2 of some 100 drawn chips, cameras that the prior does not foresee spoke
+# up to 300,000 to one against the true ones; of 72 wrong words 48 were contradicted louder than this.
+WORD_OF_THE_USER = 1e6
 PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
@@ -123,8 +123,8 @@ class _Explanation:
 def name(seen: Seen, asked: Asked) -> Names:
     """Name the regions of one image.
 
-    What the user says of material and oxide is believed 10,000 to 1; where the contrasts speak louder for others, the
-    regions are "unknown" and a remark says why.
+    What the user says of material and oxide is believed a million to one; where the contrasts speak louder for others,
+    the regions are "unknown" and a remark says why.
     """
     evidence = _evidence(seen, asked.profile)
     explanations = _explained(evidence, asked)
