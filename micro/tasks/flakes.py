@@ -275,15 +275,13 @@ def _add_by_colour(
     kinds = np.empty(labels.shape, np.uint8)
     for tile in blocks(labels.shape, Tiling(size_px=PLACES_PX, halo_px=16, stride_px=16)):
         kinds[tile.write] = terraces.places(_smoothed(pixels, scaling, tile.read), stray)[tile.keep]
-    count, found, facts, _ = cv2.connectedComponentsWithStats(
+    _, found, facts, _ = cv2.connectedComponentsWithStats(
         (kinds == terraces.CRYSTAL).view(np.uint8), connectivity=4, ltype=cv2.CV_32S
     )
     first = number = int(labels.max(initial=0))
     most_uneven = _most_uneven(stray, settings)
-    for place in range(1, count):
-        left, top, width, height, area_px = facts[place].tolist()
-        if area_px < LEAST_PLACE_PX:
-            continue
+    for place in 1 + np.flatnonzero(facts[1:, cv2.CC_STAT_AREA] >= LEAST_PLACE_PX):
+        left, top, width, height, _ = facts[place].tolist()
         window = _widened((slice(top, top + height), slice(left, left + width)), labels.shape)
         contrast = _smoothed(pixels, scaling, window)
         known = labels[window] > 0

@@ -23,7 +23,7 @@ GAMMA_DOUBT = 0.05
 # Linear cameras; pixels encoded for screens (IEC 61966-2-1: a power of 0.44 to 0.52 at usual levels); and any other
 # tone curve. Measured on 285 nm chips: 0.6, 0.7, 0.75, 0.75, 0.9 and 1.5 times the calculated contrast of graphene.
 USUAL_EXPONENTS = ((0.45, 1.0, 0.04), (0.2, 0.47, 0.08), (0.35, 0.78, 0.3))
-STRANGE_REGION, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.5, 0.02
+STRANGE_REGION, STRANGE_PLACE, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.15, 0.5, 0.02
 SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
 MOST_EVIDENCE = 40
 # To one, against another material or oxide. On 2 of some 100 drawn chips, cameras that the prior does not foresee spoke
@@ -72,7 +72,7 @@ class Seen:
     def strange(self) -> Real:
         """The prior probability (R,) that a region is none of the crystal."""
         doubtful = np.zeros(len(self.contrast), bool) if self.doubtful is None else self.doubtful
-        return np.where(doubtful, STRANGE_CONTEXT, STRANGE_REGION)
+        return np.where(doubtful, STRANGE_PLACE, STRANGE_REGION)
 
 
 @dataclass(frozen=True, eq=False)
