@@ -87,8 +87,8 @@ class FlakeSettings(TaskSettings):
         default=None,
         description="YAML file of a microscope setting, made by `micro profile`; empty: not the bundle's own either",
     )
-    find: Literal["auto", "network", "colour"] = Field(
-        default="auto",
+    find: Literal["network", "colour", "auto"] = Field(
+        default="network",
         description="network: the thin flakes that the network sees; colour: also whatever else is even in colour and "
         "has an edge, thick crystals too; auto: colour for hBN, which is too pale for the network",
     )
