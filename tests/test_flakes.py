@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from micro import bundle, folder, thin_film, trial
+from micro import bundle, folder, outlines, thin_film, trial
 from micro.cli import run
 from micro.engine import Engine
 from micro.errors import BadSetting
@@ -190,7 +190,7 @@ def test_dirt_that_wanders_is_no_crystal_by_its_colour():
 def test_places_do_not_depend_on_the_blocks_in_which_they_are_looked_for(monkeypatch):
     _, pixels, _ = photograph(grain=3.0, dots=0.02)
     whole = unseen(pixels, find="colour")
-    monkeypatch.setattr(flakes, "PLACES_PX", 64)
+    monkeypatch.setattr(outlines, "PLACES_PX", 64)
     np.testing.assert_array_equal(unseen(pixels, find="colour").labels, whole.labels)
     assert len(whole)
 

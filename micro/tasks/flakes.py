@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.ndimage import find_objects
 
-from micro import formats, terraces, thin_film
+from micro import formats, outlines, terraces, thin_film
 from micro.errors import BadSetting
-from micro.illumination import Scaling, grain, substrate, substrate_noise, thumbnail
+from micro.illumination import Scaling, substrate, substrate_noise, thumbnail
 from micro.measure import columns
 from micro.micrograph import Micrograph
 from micro.regions import Columns, Regions
@@ -28,7 +28,7 @@ from micro.tiles import Tiling, blocks
 DEPTH_PX = 6  # depth is 1 from here inwards
 CLASS_NAME = "flake"
 MOST_HUE = 0.5
-BLOCK_PX, PLACES_PX = 256, 1024
+BLOCK_PX = 256
 CHANNELS = ("r", "g", "b")
 RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
 COVER_RIM_PX = 6
@@ -41,12 +41,6 @@ MARK_PX = 3  # a mark stands for a square that reaches so far
 LEAST_POINT_PX = 100  # a smaller terrace is no point of a profile that is made from annotated images,
 MOST_POINTS = 6  # which has at most so many of one number of layers
 LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
-SMOOTH_PX = 5
-GRAINS = 1.5  # of the substrate's grain, which a terrace shows too, add to how uneven it may be
-LEAST_BOUNDED = 0.6  # of a terrace's outline; a tenth more would cost drawn chips right regions
-# Of what is found by colour alone: pixels of an even place, how much of its hull it fills, how much of it may belong to
-# what the network found, and by how much of its contrast it may be less even, since strong colours are sharpened more.
-LEAST_PLACE_PX, LEAST_SOLIDITY, MOST_KNOWN, UNEVEN_SHARE = 25, 0.85, 0.3, 0.05
 
 
 class Mark(NamedTuple):
@@ -204,107 +198,25 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
 def refine(regions: Regions, pixels: NDArray[np.generic], scaling: Scaling, settings: FlakeSettings) -> Regions:
     """Split crystals where their colour steps, and drop what is not of one colour or has no edge: residue and shadows.
 
-    Crystals that only their colour tells are added where the settings ask for it, with the score 0. Each region is seen
-    in its own window; no float map of the whole image is made.
+    Crystals that only their colour tells are added where the settings ask for it, with the score 0.
     """
-    labels = np.zeros(regions.labels.shape, np.int32)
-    scores: list[float] = []
     by_colour = _finds_by_colour(settings)
     if not (len(regions) or by_colour):
         return regions
-    stray = grain(pixels, scaling, SMOOTH_PX)
-    most_uneven = _most_uneven(stray, settings)
-    for index, tight in enumerate(find_objects(regions.labels)):
-        window = _widened(tight, regions.labels.shape)
-        contrast = _smoothed(pixels, scaling, window)
-        parts = terraces.split(
-            contrast,
-            regions.labels[window] == index + 1,
-            step=settings.terrace_step,
-            min_area_px=settings.min_area_px // 2,
-        )
-        for number in range(1, int(parts.max()) + 1):
-            part = parts == number
-            if _is_terrace(contrast, part, most_uneven, settings):
-                scores.append(float(regions.scores[index]))
-                labels[window][part] = len(scores)
+    limits = outlines.Limits(settings.terrace_step, settings.max_unevenness, settings.min_area_px)
+    chip = outlines.Chip.of(pixels, scaling, limits)
+    labels, kept = outlines.split(regions.labels, chip)
+    scores = regions.scores[kept]
     if by_colour:
-        scores += _add_by_colour(labels, pixels, scaling, stray, settings)
-    return Regions(labels, (CLASS_NAME,) * len(scores), np.array(scores, np.float32))
-
-
-def _smoothed(pixels: NDArray[np.generic], scaling: Scaling, window: tuple[slice, slice]) -> NDArray[np.float32]:
-    """Return the contrast (C, y, x) to the substrate over a window of pixels (Y, X, C), smoothed."""
-    _, spread = scaling.window(pixels.shape[:2], *window)
-    smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(pixels[window]), SMOOTH_PX))
-    return (smooth.transpose(2, 0, 1) / spread - 1).astype(np.float32)
-
-
-def _is_terrace(
-    contrast: NDArray[np.float32], part: NDArray[np.bool_], most_uneven: float, settings: FlakeSettings
-) -> bool:
-    """Return whether a region (y, x) is large enough, of one colour, and has an edge."""
-    return bool(
-        np.count_nonzero(part) >= settings.min_area_px
-        and terraces.unevenness(contrast, part) <= most_uneven
-        and terraces.bounded(contrast, part, settings.terrace_step) >= LEAST_BOUNDED
-    )
+        scores = np.append(scores, np.zeros(outlines.add_by_colour(labels, chip), np.float32))
+    return Regions(labels, (CLASS_NAME,) * len(scores), scores)
 
 
 def _finds_by_colour(settings: FlakeSettings) -> bool:
+    if settings.find != "auto":
+        return settings.find == "colour"
     asked = _asked(settings)
-    is_pale = "hbn" in (asked.material, asked.profile.material if asked.profile else None)
-    return settings.find == "colour" or (settings.find == "auto" and is_pale)
-
-
-def _most_uneven(stray: float, settings: FlakeSettings) -> float:
-    return float(np.hypot(settings.max_unevenness, GRAINS * stray))
-
-
-def _add_by_colour(
-    labels: NDArray[np.int32],
-    pixels: NDArray[np.generic],
-    scaling: Scaling,
-    stray: float,
-    settings: FlakeSettings,
-) -> list[float]:
-    """Add crystals that colour alone tells to labels (Y, X), in place; return their scores, 0: no network saw them.
-
-    Each place is grown and judged in a window of its own, so it does not matter where blocks of the image end.
-    """
-    kinds = np.empty(labels.shape, np.uint8)
-    for tile in blocks(labels.shape, Tiling(size_px=PLACES_PX, halo_px=16, stride_px=16)):
-        kinds[tile.write] = terraces.places(_smoothed(pixels, scaling, tile.read), stray)[tile.keep]
-    _, found, facts, _ = cv2.connectedComponentsWithStats(
-        (kinds == terraces.CRYSTAL).view(np.uint8), connectivity=4, ltype=cv2.CV_32S
-    )
-    first = number = int(labels.max(initial=0))
-    most_uneven = _most_uneven(stray, settings)
-    for place in 1 + np.flatnonzero(facts[1:, cv2.CC_STAT_AREA] >= LEAST_PLACE_PX):
-        left, top, width, height, _ = facts[place].tolist()
-        window = _widened((slice(top, top + height), slice(left, left + width)), labels.shape)
-        contrast = _smoothed(pixels, scaling, window)
-        known = labels[window] > 0
-        crystal = terraces.grown(contrast, found[window] == place, kinds[window] > 0)
-        off = float(np.abs(np.median(contrast[:, crystal], axis=1)).max())
-        if (
-            _is_terrace(contrast, crystal, most_uneven + UNEVEN_SHARE * off, settings)
-            and terraces.solidity(crystal) >= LEAST_SOLIDITY
-            and np.count_nonzero(crystal & known) <= MOST_KNOWN * np.count_nonzero(crystal)
-        ):
-            number += 1
-            labels[window][crystal & ~known] = number
-    return [0.0] * (number - first)
-
-
-def _widened(window: tuple[slice, slice], shape_px: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return a window with what lies around it, as far as the image reaches."""
-    reach_px = terraces.REACH_PX + SMOOTH_PX // 2
-    rows, columns = (
-        slice(max(part.start - reach_px, 0), min(part.stop + reach_px, length_px))
-        for part, length_px in zip(window, shape_px, strict=True)
-    )
-    return rows, columns
+    return "hbn" in (asked.material, asked.profile.material if asked.profile else None)
 
 
 def _grow(labels: NDArray[np.int32], inside: NDArray[np.uint8], level: int) -> None:
