@@ -5,9 +5,10 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import tmm
+from scipy.linalg import expm
 
 from micro.errors import BadSetting
-from micro.thin_film import MATERIALS, Camera, contrast, find, refractive_index
+from micro.thin_film import MATERIALS, Camera, Index, contrast, find, refractive_index
 from micro.thin_film.atlas import chart
 from micro.thin_film.camera import WAVELENGTHS_NM
 from micro.thin_film.stack import cone_reflectance, reflectance
@@ -20,16 +21,32 @@ def stack_of(material):
 @pytest.mark.parametrize("polarization", ["s", "p"])
 @pytest.mark.parametrize("material", MATERIALS)
 def test_the_reflectance_is_that_of_the_package_tmm(material, polarization):
-    indices = stack_of(material)
+    indices = [Index(index.plane, index.plane) for index in stack_of(material)]  # tmm knows no others
     for height_nm, sine in ((0.335, 0.0), (3.0, 0.45), (77.0, 0.9), (400.0, 0.6)):
         found = reflectance(
             indices, (np.array(height_nm), np.array(285.0)), WAVELENGTHS_NM, sine=sine, polarization=polarization
         )
         expected = [
             tmm.coh_tmm(polarization, [1, *media], [np.inf, height_nm, 285, np.inf], np.arcsin(sine), wavelength)["R"]
-            for wavelength, *media in zip(WAVELENGTHS_NM, *indices, strict=True)
+            for wavelength, *media in zip(WAVELENGTHS_NM, *(index.plane for index in indices), strict=True)
         ]
         np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("sine", [0.0, 0.5, 0.9])
+def test_a_crystal_that_refracts_otherwise_upright_is_what_the_fields_equations_say(sine):
+    # Maxwell's equations for a field in the plane of incidence, as a system of first order in the depth: D. W. Berreman,
+    # J. Opt. Soc. Am. 62 (1972) 502
+    wavelength_nm, height_nm = np.array([550.0]), 60.0
+    crystal, silicon = (refractive_index(name, wavelength_nm) for name in ("hbn", "silicon"))
+    along, upright, below = (index[0] ** 2 for index in (crystal.plane, crystal.upright, silicon.plane))
+    assert abs(upright - along) > 1
+    step = expm(2j * np.pi * height_nm / 550 * np.array([[0, 1 - sine**2 / upright], [along, 0]]))
+    field = np.linalg.solve(step, [np.sqrt(below - sine**2) / below, 1])  # (E along the surface, H) on top
+    bare = np.sqrt(1 - sine**2) * field[1]
+    expected = abs((bare - field[0]) / (bare + field[0])) ** 2
+    found = reflectance((crystal, silicon), (np.array(height_nm),), wavelength_nm, sine=sine, polarization="p")
+    assert found[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_bare_silicon_reflects_as_fresnel_says():
@@ -151,4 +168,4 @@ def test_an_unknown_material_and_a_wavelength_without_data_are_refused():
     with pytest.raises(BadSetting, match="from 400 to 700 nm"):
         refractive_index("mos2", np.array([900.0]))
     with pytest.raises(ValueError, match="one more is needed"):
-        reflectance([np.ones(1)], (np.zeros(1),), np.array([500.0]), sine=0.0, polarization="s")
+        reflectance([Index(np.ones(1), np.ones(1))], (np.zeros(1),), np.array([500.0]), sine=0.0, polarization="s")

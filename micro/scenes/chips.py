@@ -23,7 +23,7 @@ from micro.scenes.flakes import (
     rim_thick,
 )
 from micro.scenes.scene import Scene
-from micro.thin_film import MATERIALS, find, refractive_index
+from micro.thin_film import MATERIALS, Index, find, refractive_index
 from micro.thin_film.camera import WAVELENGTHS_NM
 from micro.thin_film.stack import cone_reflectance
 
@@ -70,7 +70,8 @@ def draw(
 def _colours(rng: np.random.Generator, material: str, oxide_nm: float) -> Image:
     """Return light (N, 3) for each step of thickness, where the bare substrate is (1, 1, 1)."""
     index = refractive_index(material, WAVELENGTHS_NM)
-    index = index.real * rng.normal(1, 0.015) + 1j * index.imag * rng.normal(1, 0.03)
+    n, k = rng.normal(1, 0.015), rng.normal(1, 0.03)
+    index = Index(*(part.real * n + 1j * part.imag * k for part in index))
     below = refractive_index("oxide", WAVELENGTHS_NM), refractive_index("silicon", WAVELENGTHS_NM)
     # coarse where curves are smooth, so that a scene takes no longer to colour than to draw
     heights_nm = np.concatenate([np.arange(0, 12, 0.1), np.arange(12, TABLE_END_NM, 2)])

@@ -6,7 +6,7 @@ each region has.
 """
 
 from micro.thin_film.camera import Camera, contrast
-from micro.thin_film.materials import MATERIALS, Material, find, refractive_index
+from micro.thin_film.materials import MATERIALS, Index, Material, find, refractive_index
 from micro.thin_film.naming import (
     CLASSES,
     MOST_LAYERS,
@@ -31,6 +31,7 @@ __all__ = [
     "UNKNOWN",
     "Asked",
     "Camera",
+    "Index",
     "Material",
     "Names",
     "Point",
