@@ -317,11 +317,28 @@ def test_points_in_a_table_become_a_profile_that_names_layers(tmp_path):
     assert identity.columns["layers_probability"][0] > 0.95
 
 
+def test_points_with_heights_make_a_profile_too(tmp_path, capsys):
+    image, labels = drawn_chip()
+    write_image(tmp_path / "chip.tif", image)
+    rows = "".join(f"chip.tif,{40 * count + 20},80,,{0.335 * count + 0.1}\n" for count in range(2, 5))
+    (tmp_path / "points.csv").write_text(f"image,x,y,layers,height_nm\nchip.tif,60,80,1,\n{rows}", encoding="utf-8-sig")
+    profile = tmp_path / "lab.yaml"
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(profile)]) == 0
+    assert "4 points are named as you say" in capsys.readouterr().out
+    points = thin_film.Profile.load(profile).points
+    assert [point.known for point in points] == ["1L", "0.77 nm", "1.105 nm", "1.44 nm"]
+    alone = np.where(labels == 2, 1, 0).astype(np.int32)
+    assert named(image, alone, profile=str(profile)).class_names == ("2L",)
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("image,x,y\nchip.tif,1,1\n", "image,x,y,layers is needed"),
-        ("image,x,y,layers\nchip.tif,1,one,1\n", "image,x,y,layers is needed"),
+        ("image,x,y\nchip.tif,1,1\n", "image,x,y and layers or height_nm is needed"),
+        ("image,x,y,layers\nchip.tif,1,one,1\n", "image,x,y and layers or height_nm is needed"),
+        ("image,x,y,layers,height_nm\nchip.tif,60,80,1,0.3\n", "layers or height_nm is needed"),
+        ("image,x,y,layers\nchip.tif,60,80,12\n", "(60, 80): layers: Input should be less than or equal to 10"),
+        ("image,x,y,height_nm\nchip.tif,60,80,-2\n", "(60, 80): height_nm: Input should be greater than 0"),
         ("image,x,y,layers\n", "no point"),
         ("image,x,y,layers\nchip.tif,900,10,1\n", "lies outside"),
         ("image,x,y,layers\nnone.tif,1,1,1\n", "none.tif"),

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from micro.errors import BadSetting
 from micro.thin_film import Asked, Camera, Point, Profile, Seen, contrast, name, named_by_the_others
 from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights, recorded
-from micro.thin_film.materials import refractive_index
+from micro.thin_film.materials import find, refractive_index
 from micro.thin_film.stack import cone_reflectance
 
 # cameras that are none of the prior's own: their channels lie apart from its middle
@@ -64,7 +65,39 @@ def test_what_points_of_a_profile_show_settles_what_one_flake_leaves_open():
     names = name(alone, Asked(profile=profile))
     assert names.class_names == ("2L",)
     assert names.probability[0] > 0.95
-    assert named_by_the_others(profile) == ("1L", "2L", "3L")
+    assert named_by_the_others(profile) == (("1L", True), ("2L", True), ("3L", True))
+
+
+def test_heights_that_were_measured_narrow_what_the_colours_of_a_thick_crystal_leave_open():
+    camera = Camera(aperture=0.7, centre_nm=(610.0, 535.0, 455.0), gamma=1.6)
+    heights_nm = np.array([8.0, 16.0, 24.0, 40.0, 52.0])
+    shown = film("hbn", heights_nm / find("hbn").layer_nm, 300.0, camera)
+    points = [
+        Point(image="a.png", height_nm=nm, contrast_r=red, contrast_g=green, contrast_b=blue)
+        for nm, (red, green, blue) in zip(heights_nm, shown, strict=True)
+    ]
+    profile = Profile(material="hbn", oxide_nm=300.0, points=tuple(points))
+    alone = seen(film("hbn", 32 / find("hbn").layer_nm, 300.0, camera))
+    told, untold = name(alone, Asked(profile=profile)), name(alone, Asked("hbn", 300.0))
+    assert told.thickness_nm[0] == pytest.approx(32, abs=1.5)
+    assert told.low_nm[0] <= 32 <= told.high_nm[0]
+    assert told.high_nm[0] - told.low_nm[0] < 0.7 * (untold.high_nm[0] - untold.low_nm[0])
+    assert all(agrees for _, agrees in named_by_the_others(profile))
+    wrong = profile.model_copy(
+        update={"points": (*points[:4], points[4].model_copy(update={"height_nm": 20.0}))},
+    )
+    answer, agrees = named_by_the_others(wrong)[4]
+    assert not agrees
+    assert re.fullmatch(r"5\d\.\d nm \(.*\)", answer)
+
+
+def test_a_point_has_layers_or_a_height_and_not_both():
+    rest = {"image": "a.png", "contrast_r": 0.1, "contrast_g": 0.1, "contrast_b": 0.1}
+    assert Point(layers=3, **rest).known == "3L"
+    assert Point(height_nm=24.4, **rest).known == "24.4 nm"
+    for known in ({}, {"layers": 3, "height_nm": 1.0}, {"height_nm": 500.0}):
+        with pytest.raises(ValidationError):
+            Point(**known, **rest)
 
 
 def test_the_material_is_found_where_it_is_not_told():

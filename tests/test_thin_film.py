@@ -35,8 +35,8 @@ def test_the_reflectance_is_that_of_the_package_tmm(material, polarization):
 
 @pytest.mark.parametrize("sine", [0.0, 0.5, 0.9])
 def test_a_crystal_that_refracts_otherwise_upright_is_what_the_fields_equations_say(sine):
-    # Maxwell's equations for a field in the plane of incidence, as a system of first order in the depth: D. W. Berreman,
-    # J. Opt. Soc. Am. 62 (1972) 502
+    # Maxwell's equations for a field in the plane of incidence, as a system of first order in the depth:
+    # D. W. Berreman, J. Opt. Soc. Am. 62 (1972) 502
     wavelength_nm, height_nm = np.array([550.0]), 60.0
     crystal, silicon = (refractive_index(name, wavelength_nm) for name in ("hbn", "silicon"))
     along, upright, below = (index[0] ** 2 for index in (crystal.plane, crystal.upright, silicon.plane))

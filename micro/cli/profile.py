@@ -1,4 +1,4 @@
-"""`micro profile`: a microscope setting from a few flakes whose layers are known."""
+"""`micro profile`: a microscope setting from a few flakes whose layers or heights are known."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,15 +18,16 @@ def profile(
     oxide_nm: float | None = None,
     gamma: float | None = None,
 ) -> int:
-    """Make a profile of one microscope setting from flakes whose layers are known, for `predict --set profile=FILE`.
+    """Make a profile of one microscope setting from flakes that are known, for `predict --set profile=FILE`.
 
-    Five points of different layers are enough. All images must be taken with the same objective, lamp, camera and
-    exposure as those that are to be named.
+    Five points of different layers or heights are enough. All images must be taken with the same objective, lamp,
+    camera and exposure as those that are to be named.
 
     Parameters
     ----------
     points
-        CSV table image,x,y,layers: an image's path beside the table, a pixel on a flake, and its number of layers.
+        CSV table image,x,y,layers or image,x,y,height_nm: an image's path beside the table, a pixel on a flake, and its
+        number of layers or its height, as AFM measures it.
     material
         graphene, mos2, ws2, mose2, wse2 or hbn.
     out_file
@@ -52,9 +53,9 @@ def profile(
     out.print(f"{out_file}: {len(known)} points of {material}.")
     if len(known) > 1:
         answers = thin_film.named_by_the_others(made)
-        right = sum(answer == f"{point.layers}L" for answer, point in zip(answers, known, strict=True))
+        right = sum(answer.agrees for answer in answers)
         out.print(f"{right} of {len(known)} points are named as you say from the others alone.")
-        for answer, point in zip(answers, known, strict=True):
-            if answer != f"{point.layers}L":
-                err.print(f"{point.image}: {point.layers}L by your table, {answer} by the other points.")
+        for (answer, agrees), point in zip(answers, known, strict=True):
+            if not agrees:
+                err.print(f"{point.image}: {point.known} by your table, {answer} by the other points.")
     return DONE

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 from scipy.ndimage import find_objects
 
 from micro import formats, outlines, terraces, thin_film
@@ -44,11 +44,12 @@ LEAST_NOISE = 0.005  # of a contrast: what a surface cannot show of itself
 
 
 class Mark(NamedTuple):
-    """A place in an image where the number of layers is known."""
+    """A place in an image where the number of layers is known, or else the height."""
 
     x_px: float
     y_px: float
-    layers: int
+    layers: int | None = None
+    height_nm: float | None = None
 
 
 class FlakeSettings(TaskSettings):
@@ -335,16 +336,20 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
 
 
 def read_points(path: Path) -> tuple[thin_film.Point, ...]:
-    """Return the points of a CSV table image,x,y,layers, whose images lie beside it; raise BadSetting if it is none."""
+    """Return the points of a CSV table, whose images lie beside it; raise BadSetting if it is none.
+
+    Its columns are image, x and y in pixels and, known of each point, layers or height_nm.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         marks: dict[str, list[Mark]] = {}
         for row in rows:
-            marks.setdefault(row["image"], []).append(Mark(float(row["x"]), float(row["y"]), int(row["layers"])))
+            marks.setdefault(row["image"], []).append(_mark(row))
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
         raise BadSetting(
-            f"{path}: a table with the columns image,x,y,layers is needed, in pixels and whole layers. {fault!r}"
+            f"{path}: a table with the columns image,x,y and layers or height_nm is needed, in pixels and, for each "
+            f"point, whole layers or nm. {fault!r}"
         ) from fault
     if not marks:
         raise BadSetting(f"{path}: there is no point in this table.")
@@ -352,8 +357,17 @@ def read_points(path: Path) -> tuple[thin_film.Point, ...]:
     return tuple(point for points in found for point in points)
 
 
+def _mark(row: dict[str, str | None]) -> Mark:
+    """Return the point of a row; raise KeyError, TypeError or ValueError where it is none."""
+    layers, height_nm = row.get("layers"), row.get("height_nm")
+    if bool(layers) == bool(height_nm):
+        raise ValueError("layers or height_nm")
+    known = (int(layers), None) if layers else (None, float(height_nm or ""))
+    return Mark(float(row["x"] or ""), float(row["y"] or ""), *known)
+
+
 def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Point, ...]:
-    """Return the contrasts of places with known layers, for a microscope profile.
+    """Return the contrasts of places whose layers or heights are known, for a microscope profile.
 
     Raises BadSetting for a mark outside the image, on a saturated place, or on an image without colours.
     """
@@ -375,9 +389,11 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
             raise BadSetting(f"{where} is saturated, and its contrast is lost. Expose less.")
         center, spread = light.window(shape_px, rows, across)
         red, green, blue = np.median((pixels.transpose(2, 0, 1) - center) / spread, axis=(1, 2)).tolist()
-        points.append(
-            thin_film.Point(image=image.name, layers=mark.layers, contrast_r=red, contrast_g=green, contrast_b=blue)
-        )
+        seen = {"contrast_r": red, "contrast_g": green, "contrast_b": blue}
+        try:
+            points.append(thin_film.Point(image=image.name, layers=mark.layers, height_nm=mark.height_nm, **seen))
+        except ValidationError as fault:
+            raise BadSetting(f"{where}: {fault.errors()[0]['loc'][-1]}: {fault.errors()[0]['msg']}") from fault
     return tuple(points)
 
 

@@ -27,6 +27,7 @@ JUMP, WALK = 1.1, 0.5  # sizes of moves: of the swarm's spread, and of the best 
 MODEL_DOUBT = 0.03  # of a contrast: how far tables of indices and Gaussian channels are from the truth
 MIX_DOUBT = 0.02
 MIX = 0.1
+COUNTED = 1e-3  # nm within which a height is that of a whole number of layers
 RESIDUE_NM = tuple(np.arange(0.0, 129.0, 16.0).tolist())
 SHADES = np.arange(-0.9, 0.31, 0.03)
 ANYTHING_DENSITY = 0.15  # contrasts that nothing explains fill a box of about this inverse volume
@@ -51,14 +52,16 @@ class Evidence:
     """Contrasts that one microscope setting has shown.
 
     contrast: (R, 3). usable: (R, 3), False where a channel is saturated.
-    layers: (R,) known number of layers, 0 where it is asked for.
+    height_nm: (R,) where it is known, NaN where it is asked for.
+    height_doubt_nm: (R,) standard deviation of a known height, 0 where layers were counted.
     strange: (R,) prior probability that a contrast is none of the crystal: a third each for residue, shade, anything.
     noise: (3,) standard deviation of a contrast that comes from the substrate and the sensor.
     """
 
     contrast: Real
     usable: NDArray[np.bool_]
-    layers: NDArray[np.int64]
+    height_nm: Real
+    height_doubt_nm: Real
     strange: Real
     noise: Real
 
@@ -119,6 +122,7 @@ class Likelihood:
         single = np.isclose(np.append(np.diff(layers), 0), 1)[1:]
         width = np.append(np.where(single, 0, 12**-0.5), np.full(len(RESIDUE_NM) - 1, 12**-0.5))
         self._width = width.astype(np.float32)
+        self._apart_nm = np.where(single, COUNTED, np.gradient(film_nm)[1:] * 12**-0.5)
         self._exponents = np.geomspace(0.25, 2.5, 800)
         self._exponent_ranks = sum(
             weight * ndtr(np.log(self._exponents / median) / spread) for weight, median, spread in hypothesis.exponents
@@ -167,10 +171,12 @@ class Likelihood:
     def _shares(self, evidence: Evidence) -> Real:
         """Return the prior (R, K) of each kind."""
         strange = evidence.strange[:, np.newaxis]
-        asked = evidence.layers[:, np.newaxis]
-        possible = (asked == 0) | np.isclose(self.layers, asked)
+        away = self.height_nm - evidence.height_nm[:, np.newaxis]
+        doubt_nm = np.hypot(evidence.height_doubt_nm[:, np.newaxis], self._apart_nm)
+        known = np.exp(-0.5 * np.square(away / doubt_nm))
+        share = np.where(np.isnan(away), self._share, known / known.sum(1, keepdims=True).clip(1e-300))
         residue = np.broadcast_to(strange / (3 * (len(RESIDUE_NM) - 1)), (len(strange), len(RESIDUE_NM) - 1))
-        return np.concatenate([np.where(possible, (1 - strange) * self._share, 0), residue], axis=1)
+        return np.concatenate([(1 - strange) * share, residue], axis=1)
 
     def fit(self, position: Real, evidence: Evidence) -> Real:
         """Return the logarithm (P,) of the probability density of all contrasts."""

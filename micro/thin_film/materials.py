@@ -1,7 +1,7 @@
 """Crystals, oxide and silicon: complex refractive indices from published tables, and the height of one layer.
 
 The tables are the CSV files in `indices/`; each names its paper. They serve for every number of layers: what differs
-between one layer and many is smaller than what cameras do to a colour. A table without `n_upright` and `k_upright` serves
+between one layer and many is smaller than what cameras do to a colour. A table without n_upright and k_upright serves
 for all directions of the field.
 """
 

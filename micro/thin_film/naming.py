@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this we
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
 THREADS = 2  # swarms know nothing of each other, and NumPy lets another thread work meanwhile
 POINT_NOISE = 0.01  # of a contrast that was taken at one place
+# Heights of flakes on oxide are off by up to a nanometre: P. Nemes-Incze et al., Carbon 46 (2008) 1435.
+AFM_DOUBT_NM, AFM_SCALE_DOUBT = 0.5, 0.02
 INTERVAL = 0.95
 CLASSES = (*(f"{count}L" for count in range(1, MOST_LAYERS + 1)), THICK, RESIDUE, UNKNOWN)
 
@@ -102,6 +105,13 @@ class Names:
     remarks: tuple[str, ...] = ()
 
 
+class Recalled(NamedTuple):
+    """What a point of a profile is by the other points, in words, and whether that is what is known of it."""
+
+    answer: str
+    agrees: bool
+
+
 @dataclass(frozen=True, eq=False)
 class _Explanation:
     """One hypothesis, the microscopes that it leaves, and its weight; said: whether it is what the user says."""
@@ -131,7 +141,8 @@ def name(seen: Seen, asked: Asked) -> Names:
     said = [part for part in explanations if part.said]
     best = max(said, key=lambda part: part.weight)
     count = len(seen.contrast)
-    regions = Evidence(seen.contrast, seen.usable, np.zeros(count, np.int64), seen.strange, seen.noise)
+    asked_for = np.full(count, np.nan)
+    regions = Evidence(seen.contrast, seen.usable, asked_for, asked_for, seen.strange, seen.noise)
     share = np.zeros((count, len(CLASSES)))
     heights, weights = [], []
     for part in said:
@@ -163,19 +174,32 @@ def name(seen: Seen, asked: Asked) -> Names:
     return replace(names, remarks=_remarks(names, explanations, asked))
 
 
-def named_by_the_others(profile: Profile) -> tuple[str, ...]:
-    """Return what each point of a profile would be named by the other points: how far the profile can be trusted."""
+def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
+    """Return what each point of a profile would be by the other points: how far the profile can be trusted.
+
+    A measured height agrees where it lies in the interval, give or take what AFM is off by.
+    """
     answers = []
     for index, point in enumerate(profile.points):
         others = profile.model_copy(update={"points": profile.points[:index] + profile.points[index + 1 :]})
         contrast = np.array([[point.contrast_r, point.contrast_g, point.contrast_b]])
         seen = Seen(contrast, np.ones((1, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
-        answers.append(name(seen, Asked(profile=others)).class_names[0])
+        names = name(seen, Asked(profile=others))
+        if point.height_nm is None:
+            answers.append(Recalled(names.class_names[0], names.class_names[0] == point.known))
+            continue
+        nm, low_nm, high_nm = names.thickness_nm[0], names.low_nm[0], names.high_nm[0]
+        answer = names.class_names[0] if np.isnan(nm) else f"{nm:.1f} nm ({low_nm:.1f} to {high_nm:.1f})"
+        off_nm = 2 * np.hypot(AFM_DOUBT_NM, AFM_SCALE_DOUBT * point.height_nm)
+        answers.append(Recalled(answer, bool(low_nm - off_nm <= point.height_nm <= high_nm + off_nm)))
     return tuple(answers)
 
 
 def profile_of(points: Sequence[Point]) -> Profile:
-    """Return the profile of points whose material nobody said: the one that explains their contrasts best."""
+    """Return the profile of points whose material nobody said: the one that explains their contrasts best.
+
+    points: with numbers of layers; heights speak less clearly.
+    """
     nothing = Seen(np.zeros((0, 3)), np.zeros((0, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
     profiles = [Profile(material=material, points=tuple(points)) for material in MATERIALS]  # type: ignore[arg-type]
     logs = []
@@ -190,21 +214,25 @@ def _evidence(seen: Seen, profile: Profile | None) -> Evidence:
     distinct = _distinct(seen.contrast)[:MOST_EVIDENCE]
     contrast, usable = [seen.contrast[distinct]], [seen.usable[distinct]]
     strange = [seen.strange[distinct]]
-    layers = [np.zeros(len(distinct), np.int64)]
+    height_nm = [np.full(len(distinct), np.nan)]
     fresh = [row for row in seen.context if not _seen_before(row, contrast[0])]
     context = np.array(fresh[: MOST_EVIDENCE - len(distinct)]).reshape(-1, 3)
     points = profile.points if profile else ()
     known = np.array([(point.contrast_r, point.contrast_g, point.contrast_b) for point in points]).reshape(-1, 3)
-    for extra, doubt, count in (
-        (context, STRANGE_CONTEXT, np.zeros(len(context), np.int64)),
-        (known, STRANGE_POINT, np.array([point.layers for point in points], np.int64)),
-    ):
+    layer_nm = find(profile.material).layer_nm if profile else 0.0
+    counted = np.array([point.layers is not None for point in points], bool)
+    point_nm = np.array([point.height_nm or (point.layers or 0) * layer_nm for point in points], np.float64)
+    unknown_nm = np.full(len(context), np.nan)
+    for extra, doubt, nm in ((context, STRANGE_CONTEXT, unknown_nm), (known, STRANGE_POINT, point_nm)):
         contrast.append(extra)
         usable.append(np.ones(extra.shape, bool))
         strange.append(np.full(len(extra), doubt))
-        layers.append(count)
+        height_nm.append(nm)
+    heights = np.concatenate(height_nm)
+    doubts = np.zeros_like(heights)
+    doubts[len(heights) - len(points) :] = np.where(counted, 0, np.hypot(AFM_DOUBT_NM, AFM_SCALE_DOUBT * point_nm))
     return Evidence(
-        np.concatenate(contrast), np.concatenate(usable), np.concatenate(layers), np.concatenate(strange), seen.noise
+        np.concatenate(contrast), np.concatenate(usable), heights, doubts, np.concatenate(strange), seen.noise
     )
 
 

@@ -1,14 +1,15 @@
-"""One microscope setting, known by a few flakes whose layers somebody has counted."""
+"""One microscope setting, known by a few flakes whose layers somebody has counted, or whose heights he has measured."""
 
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from micro.errors import BadSetting
 
 MOST_POINT_LAYERS = 10
+MOST_POINT_NM = 120.0
 
 
 class _Part(BaseModel):
@@ -16,13 +17,28 @@ class _Part(BaseModel):
 
 
 class Point(_Part):
-    """One place with a known number of layers, and its contrast I / I_substrate - 1 in each channel."""
+    """One place whose layers were counted or whose height was measured, by AFM as a rule, and its contrast.
+
+    contrast_<channel>: I / I_substrate - 1.
+    """
 
     image: str
-    layers: int = Field(ge=1, le=MOST_POINT_LAYERS)
+    layers: int | None = Field(default=None, ge=1, le=MOST_POINT_LAYERS)
+    height_nm: float | None = Field(default=None, gt=0, le=MOST_POINT_NM)
     contrast_r: float = Field(gt=-1, lt=20)
     contrast_g: float = Field(gt=-1, lt=20)
     contrast_b: float = Field(gt=-1, lt=20)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if (self.layers is None) == (self.height_nm is None):
+            raise ValueError("either its layers are known or its height_nm")
+        return self
+
+    @property
+    def known(self) -> str:
+        """What is known of it, as people write it."""
+        return f"{self.height_nm:g} nm" if self.layers is None else f"{self.layers}L"
 
 
 class Profile(_Part):

@@ -24,7 +24,7 @@ from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Prediction, Progress
 from micro.tasks.flakes import Mark
-from micro.thin_film import Profile
+from micro.thin_film import Profile, Recalled
 from micro_napari.commands import stand_behind
 from micro_napari.pipe import put, take
 
@@ -66,7 +66,7 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Flakes whose layers are known, on each of some images, and what else is known of the microscope setting."""
+    """Flakes whose layers or heights are known, on each of some images, and what else is known of the microscope."""
 
     fields: tuple[tuple[Micrograph, tuple[Mark, ...]], ...]
     material: str
@@ -79,7 +79,7 @@ class Calibrated:
     """A profile, and what each of its points is named by the others alone; a single point has no others."""
 
     profile: Profile
-    answers: tuple[str, ...]
+    answers: tuple[Recalled, ...]
 
 
 Order = Question | Lesson | Specimen | Calibration

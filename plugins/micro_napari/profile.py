@@ -1,4 +1,4 @@
-"""The dock that learns a microscope setting: click flakes whose layers are known, name their layers, save a profile."""
+"""The dock that learns a microscope setting: click flakes that are known, by layers or by height, save a profile."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from magicgui.widgets import create_widget
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QLineEdit, QPushButton, QSpinBox, QVBoxLayout
 
 from micro import thin_film
 from micro.errors import BadSetting
 from micro.tasks.flakes import Mark
-from micro.thin_film.profile import MOST_POINT_LAYERS
+from micro.thin_film.profile import MOST_POINT_LAYERS, MOST_POINT_NM
 from micro_napari import keeping
 from micro_napari.aside import Aside, Calibrated, Calibration
 from micro_napari.docks import open_dock
@@ -24,13 +24,16 @@ KEY = "micro: flakes of"
 """Where in a points layer's metadata stands which image layer its flakes lie on."""
 
 ENOUGH = 5
-COLUMN = "layers"
+COLUMN = "known"
+"""The feature of a clicked point that says what is known of it: "3L" or "24.4 nm"."""
+
+LAYERS, HEIGHT = "Layers", "Height (AFM)"
 NOT_KNOWN = "not known"
 GAMMAS: dict[str, float | None] = {NOT_KNOWN: None, "1.0: linear camera": 1.0, "2.2: encoded for a screen": 2.2}
 
 
 class ProfileWidget(DockPart):
-    """Flakes whose layers somebody counted, on one image or several, become a profile of the microscope."""
+    """Flakes whose layers were counted or whose heights were measured become a profile of the microscope."""
 
     SHORT_NAME = "Profile"
 
@@ -49,7 +52,14 @@ class ProfileWidget(DockPart):
         self.gamma.addItems(GAMMAS)
         self.layers = QSpinBox()
         self.layers.setRange(1, MOST_POINT_LAYERS)
-        self.layers.setToolTip("Layers of the flakes that are clicked next, or of the points that are selected.")
+        self.height_nm = QDoubleSpinBox()
+        self.height_nm.setRange(0.1, MOST_POINT_NM)
+        self.height_nm.setSuffix(" nm")
+        self.height_nm.setValue(10)
+        self.by = QComboBox()
+        self.by.addItems((LAYERS, HEIGHT))
+        for part in (self.layers, self.height_nm, self.by):
+            part.setToolTip("What is known of the flakes that are clicked next, or of the points that are selected.")
         self.click = QPushButton("Click flakes")
         self.select = QPushButton("Change or move")
         self.clicked, self.said = words(), words()
@@ -58,7 +68,9 @@ class ProfileWidget(DockPart):
         self._lay_out()
         self.click.clicked.connect(lambda: self._take("add"))
         self.select.clicked.connect(lambda: self._take("select"))
-        self.layers.valueChanged.connect(self._on_layers)
+        self.layers.valueChanged.connect(self._on_known)
+        self.height_nm.valueChanged.connect(self._on_known)
+        self.by.currentTextChanged.connect(self._on_known)
         self.save.clicked.connect(self._on_save)
         self.use.clicked.connect(self._on_use)
         self.image.changed.connect(self._look)
@@ -81,7 +93,7 @@ class ProfileWidget(DockPart):
         layout.addWidget(labelled("Material", self.material))
         layout.addWidget(labelled("Oxide", self.oxide_nm))
         layout.addWidget(labelled("Gamma", self.gamma))
-        layout.addWidget(labelled("Layers", self.layers))
+        layout.addWidget(labelled("Known", side_by_side(self.by, self.layers, self.height_nm)))
         layout.addWidget(side_by_side(self.click, self.select))
         layout.addWidget(self.clicked)
         layout.addWidget(side_by_side(self.save, self.use))
@@ -89,6 +101,12 @@ class ProfileWidget(DockPart):
         layout.addStretch()
         self.use.setEnabled(False)
         self.said.hide()
+        self.height_nm.hide()
+
+    @property
+    def known(self) -> str:
+        """What is known of the flakes that are clicked next."""
+        return f"{self.layers.value()}L" if self.by.currentText() == LAYERS else f"{self.height_nm.value():g} nm"
 
     # --- clicking ---------------------------------------------------------------------------------------------------
 
@@ -108,9 +126,9 @@ class ProfileWidget(DockPart):
         points = self._viewer.add_points(
             np.zeros((0, 2)),
             name=f"{image.name}: known flakes",
-            features=pd.DataFrame({COLUMN: np.zeros(0, int)}),
-            feature_defaults={COLUMN: self.layers.value()},
-            text={"string": f"{{{COLUMN}}}L", "size": 12, "color": "yellow", "anchor": "upper_left"},
+            features=pd.DataFrame({COLUMN: np.zeros(0, str)}),
+            feature_defaults={COLUMN: self.known},
+            text={"string": f"{{{COLUMN}}}", "size": 12, "color": "yellow", "anchor": "upper_left"},
             size=9,
             face_color="transparent",
             border_color="yellow",
@@ -126,17 +144,19 @@ class ProfileWidget(DockPart):
             say(self._viewer, self.said, "Open a colour image of flakes first.", fine=False)
             return
         points = self._points(image)
-        points.feature_defaults = {COLUMN: self.layers.value()}
+        points.feature_defaults = {COLUMN: self.known}
         self._viewer.layers.selection.active = points
         points.mode = mode
 
-    def _on_layers(self, count: int) -> None:
+    def _on_known(self, *_: Any) -> None:
+        self.layers.setVisible(self.by.currentText() == LAYERS)
+        self.height_nm.setVisible(self.by.currentText() == HEIGHT)
         for _, points in self._marked():
-            points.feature_defaults = {COLUMN: count}
+            points.feature_defaults = {COLUMN: self.known}
             chosen = sorted(points.selected_data)
             if points.mode == "select" and chosen:
                 features = points.features.copy()
-                features.loc[chosen, COLUMN] = count
+                features.loc[chosen, COLUMN] = self.known
                 points.features = features
         self._look()
 
@@ -146,8 +166,8 @@ class ProfileWidget(DockPart):
             (
                 image,
                 tuple(
-                    Mark(round(float(x)), round(float(y)), int(count))
-                    for (y, x), count in zip(np.asarray(points.data), points.features[COLUMN], strict=True)
+                    _mark(x, y, known)
+                    for (y, x), known in zip(np.asarray(points.data), points.features[COLUMN], strict=True)
                 ),
             )
             for image, points in self._marked()
@@ -157,9 +177,10 @@ class ProfileWidget(DockPart):
     def _look(self, *_: Any) -> None:
         """Say which flakes were clicked."""
         marks = [mark for _, each in self.marks() for mark in each]
-        counted = sorted(mark.layers for mark in marks)
-        told = ", ".join(f"{count}L" for count in counted)
-        wanted = "" if len(set(counted)) >= ENOUGH else f" {ENOUGH} of different layers are enough."
+        counted = [f"{count}L" for count in sorted(mark.layers for mark in marks if mark.layers)]
+        measured = [f"{nm:g} nm" for nm in sorted(mark.height_nm for mark in marks if mark.height_nm)]
+        told = ", ".join((*counted, *measured))
+        wanted = "" if len({*counted, *measured}) >= ENOUGH else f" {ENOUGH} of different layers or heights are enough."
         text = (
             f"{len(marks)} flake{'s' if len(marks) > 1 else ''} clicked: {told}." if marks else "No flake clicked yet."
         )
@@ -213,9 +234,9 @@ class ProfileWidget(DockPart):
             return
         points = result.profile.points
         wrong = [
-            f"{point.image}: {point.layers}L by you, {answer} by the other flakes."
-            for point, answer in zip(points, result.answers, strict=True)
-            if answer != f"{point.layers}L"
+            f"{point.image}: {point.known} by you, {answer} by the other flakes."
+            for point, (answer, agrees) in zip(points, result.answers, strict=False)
+            if not agrees
         ]
         told = f"Saved as {self._path.name}."
         if result.answers:
@@ -230,3 +251,10 @@ class ProfileWidget(DockPart):
             return
         segment.settings.fields["profile"].value = str(self._path)
         say(self._viewer, self.said, f"Segment names layers by {self._path.name} from now on (Advanced, profile).")
+
+
+def _mark(x: float, y: float, known: str) -> Mark:
+    """Return the mark of a clicked point, by its feature COLUMN."""
+    if known.endswith("L"):
+        return Mark(round(float(x)), round(float(y)), layers=int(known[:-1]))
+    return Mark(round(float(x)), round(float(y)), height_nm=float(known.removesuffix(" nm")))

@@ -80,16 +80,46 @@ def test_five_clicks_make_the_profile_that_the_command_makes(
     assert segment.recipe().settings == {"profile": str(saved)}
 
 
+def test_flakes_of_measured_height_and_a_single_one_make_a_profile_too(
+    viewer, profile, chip, until, tmp_path, monkeypatch
+):
+    saved = tmp_path / "lab.yaml"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    (first, second, third) = middles(chip, (1, 2, 6))
+    assert not profile.height_nm.isVisibleTo(profile)
+    profile.by.setCurrentText("Height (AFM)")
+    assert profile.height_nm.isVisibleTo(profile)
+    assert not profile.layers.isVisibleTo(profile)
+    profile.height_nm.setValue(0.6)
+    profile.click.click()
+    points = viewer.layers["chip: known flakes"]
+    points.add(second)
+    profile.save.click()
+    until(lambda: not profile.is_running)
+    assert profile.said.text() == "Saved as lab.yaml."
+    assert [point.known for point in Profile.load(saved).points] == ["0.6 nm"]
+    profile.height_nm.setValue(2.1)
+    points.add(third)
+    profile.by.setCurrentText("Layers")
+    click(viewer, profile, 1, first)
+    assert points.features["known"].tolist() == ["0.6 nm", "2.1 nm", "1L"]
+    assert profile.clicked.text().startswith("3 flakes clicked: 1L, 0.6 nm, 2.1 nm.")
+    profile.save.click()
+    until(lambda: not profile.is_running)
+    assert "of 3 flakes are named as you say from the others alone." in profile.said.text()
+    assert [point.known for point in Profile.load(saved).points] == ["0.6 nm", "2.1 nm", "1L"]
+
+
 def test_layers_of_a_clicked_flake_can_be_changed_and_a_point_taken_away(viewer, profile):
     click(viewer, profile, 1, (40, 50))
     click(viewer, profile, 2, (80, 90))
     points = viewer.layers["chip: known flakes"]
-    assert points.features["layers"].tolist() == [1, 2]
+    assert points.features["known"].tolist() == ["1L", "2L"]
     profile.select.click()
     points.selected_data = {0}
     profile.layers.setValue(4)
-    assert points.features["layers"].tolist() == [4, 2]
-    assert "2 flakes clicked: 2L, 4L. 5 of different layers are enough." in profile.clicked.text()
+    assert points.features["known"].tolist() == ["4L", "2L"]
+    assert "2 flakes clicked: 2L, 4L. 5 of different layers or heights are enough." in profile.clicked.text()
     points.remove_selected()
     assert "1 flake clicked: 2L." in profile.clicked.text()
     viewer.layers.remove(points)
