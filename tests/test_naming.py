@@ -139,6 +139,18 @@ def test_a_wrong_material_on_the_right_oxide_is_said_too(material, claimed):
     assert name(seen(film(material, [1, 2, 3, 4, 5], 285)), Asked(material, 285.0)).remarks == ()
 
 
+def test_a_word_that_the_colours_speak_against_by_thousands_is_believed_and_asked_about():
+    shown = seen(film("mose2", [1, 2, 3], 90.0))
+    names = name(shown, Asked("wse2", 90.0))
+    assert names.doubted
+    assert names.trust > 0.9
+    assert names.class_names == ("1L", "2L", "3L")
+    assert re.match(r"read as WSe2 on 90 nm of oxide, as you say .* MoSe2 on 9\d nm .* times better", names.remarks[0])
+    told = name(shown, Asked("mose2", 90.0))
+    assert not told.doubted
+    assert told.remarks == ()
+
+
 def test_a_colour_that_no_film_has_is_unknown_and_spoils_no_other():
     names = name(seen([*film("graphene", [1, 2, 3], 90), (0.5, -0.6, 0.5)]), Asked("graphene", 90.0))
     assert names.class_names == ("1L", "2L", "3L", "unknown")

@@ -330,7 +330,9 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
         "thickness_high_nm": names.high_nm,
         "misfit": names.misfit,
         "material": np.full(count, names.material),
-        "review": (names.probability < settings.sure_above) | (np.array(names.class_names) == thin_film.UNKNOWN),
+        "review": (names.probability < settings.sure_above)
+        | (np.array(names.class_names) == thin_film.UNKNOWN)
+        | names.doubted,
     }
     return Identity(names.class_names, found, tuple(notes))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ MOST_EVIDENCE = 40
 # To one, against another material or oxide. On 2 of some 100 drawn chips, cameras that the prior does not foresee spoke
 # up to 300,000 to one against the true ones; of 72 wrong words 48 were contradicted louder than this.
 WORD_OF_THE_USER = 1e6
+ASKED_AGAIN = 1e3  # to one: from here on the user is asked whether he is sure, though he is believed
 PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
@@ -89,6 +90,7 @@ class Names:
     misfit: distance from the nearest height, in standard deviations a channel.
     material: the one that explains the image best. oxide_nm: its oxide.
     trust: probability that the material and the oxide are what the user says; 1 where nothing is said.
+    doubted: whether another material or oxide explains the colours a thousand times better than what the user says.
     remarks: what the user should know, in words.
     """
 
@@ -102,6 +104,7 @@ class Names:
     material: str
     oxide_nm: float
     trust: float
+    doubted: bool
     remarks: tuple[str, ...] = ()
 
 
@@ -130,11 +133,25 @@ class _Explanation:
         return float(self.swarm.likelihood.microscopes(self.swarm.position).oxide_nm.mean())
 
 
+class _Rival(NamedTuple):
+    """What explains the colours best of all that the user did not say, and how many times better than what he said."""
+
+    explanation: _Explanation
+    odds: float
+
+    @classmethod
+    def of(cls, explanations: Sequence[_Explanation]) -> Self | None:
+        """Return the best rival among explanations, or None where nothing speaks against what the user says."""
+        trust = sum(part.weight for part in explanations if part.said)
+        best = max((part for part in explanations if not part.said), key=lambda part: part.weight, default=None)
+        return None if best is None else cls(best, best.weight / max(trust, 1e-9) * WORD_OF_THE_USER)
+
+
 def name(seen: Seen, asked: Asked) -> Names:
     """Name the regions of one image.
 
     What the user says of material and oxide is believed a million to one; where the contrasts speak louder for others,
-    the regions are "unknown" and a remark says why.
+    the regions are "unknown" and a remark says why. From a thousand to one on a remark asks whether he is sure.
     """
     evidence = _evidence(seen, asked.profile)
     explanations = _explained(evidence, asked)
@@ -170,8 +187,13 @@ def name(seen: Seen, asked: Asked) -> Names:
         material=best.hypothesis.material,
         oxide_nm=best.oxide_nm,
         trust=sum(part.weight for part in said),
+        doubted=False,
     )
-    return replace(names, remarks=_remarks(names, explanations, asked))
+    remarks = _remarks(names, explanations, asked)
+    rival = _Rival.of(explanations)
+    if rival is None or rival.odds < ASKED_AGAIN:
+        return replace(names, remarks=remarks)
+    return replace(names, doubted=True, remarks=(_question(names, rival), *(remarks if names.trust >= 0.5 else ())))
 
 
 def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
@@ -291,18 +313,10 @@ def _quantiles(heights_nm: Real, weights: Real) -> Real:
 
 
 def _remarks(names: Names, explanations: list[_Explanation], asked: Asked) -> tuple[str, ...]:
-    """Return what the user should know of the image as a whole."""
+    """Return what the user should know of the image as a whole, whatever he has said of the chip."""
     misfit = float(np.median(names.misfit))
     chip = _chip(names.material, names.oxide_nm)
     unknown = names.class_names.count(UNKNOWN)
-    if names.trust < 0.5:
-        rival = max((part for part in explanations if not part.said), key=lambda part: part.weight)
-        odds = rival.weight / max(names.trust, 1e-9) * WORD_OF_THE_USER
-        return (
-            f"{chip} does not explain the colours (misfit {misfit:.1f} standard deviations): "
-            f"{_chip(rival.hypothesis.material, rival.oxide_nm)} does {odds:.2g} times better. "
-            f"Is the material or the oxide another one?",
-        )
     remarks = []
     if asked.material is None and asked.profile is None:
         weight = sum(part.weight for part in explanations if part.hypothesis.material == names.material)
@@ -313,6 +327,21 @@ def _remarks(names: Names, explanations: list[_Explanation], asked: Asked) -> tu
             f"(misfit {misfit:.1f} standard deviations)"
         )
     return tuple(remarks)
+
+
+def _question(names: Names, rival: _Rival) -> str:
+    """Return what is to be asked of a user whose word the colours speak against, and what was done about it."""
+    chip, misfit = _chip(names.material, names.oxide_nm), float(np.median(names.misfit))
+    other = _chip(rival.explanation.hypothesis.material, rival.explanation.oxide_nm)
+    if names.trust < 0.5:
+        return (
+            f"{chip} does not explain the colours (misfit {misfit:.1f} standard deviations): {other} does "
+            f"{rival.odds:.2g} times better. Is the material or the oxide another one?"
+        )
+    return (
+        f"read as {chip}, as you say (misfit {misfit:.1f} standard deviations), though {other} explains the colours "
+        f"{rival.odds:.2g} times better. Look again."
+    )
 
 
 def _chip(material: str, oxide_nm: float) -> str:
