@@ -212,6 +212,40 @@ def test_the_micrographs_beside_give_their_pixel_size(tmp_path: Path, capsys: py
     assert "no image of that name" in capsys.readouterr().err
 
 
+def test_labels_of_another_size_than_their_micrograph_do_not_take_its_pixel_size(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    half = drawn(1)[::2, ::2]
+    (tmp_path / "half").mkdir()
+    formats.write_labels(tmp_path / "half" / "a.tif", half)
+    arguments = ["measure", str(tmp_path / "half"), "--image", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
+    assert cli.run(arguments) == 2
+    assert "80 x 100 px, and its image" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    formats.write_labels(run / "labels" / "a.tif", half)
+    assert cli.run(["measure", str(run), "--out", str(tmp_path / "out")]) == 2
+    assert "its image a.tif is 160 x 200 px" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("um", ["-0.5", "0", "nan", "inf"])
+def test_an_impossible_pixel_size_is_refused_before_a_table_of_it_is_written(
+    um: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(1))
+    arguments = ["measure", str(tmp_path / "a.tif"), f"--pixel-size-um={um}", "--out", str(tmp_path / "out")]
+    assert cli.run(arguments) == 2
+    assert "--pixel-size-um" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_field_inside_one_grain_is_no_mask_of_boundaries(tmp_path: Path):
+    formats.write_labels(tmp_path / "a.tif", drawn(1), UM)
+    formats.write_labels(tmp_path / "b.tif", np.ones((160, 200), np.int32), UM)
+    code, record = measured(tmp_path, out=tmp_path / "out")
+    assert code == 0
+    assert [field["grains"] for field in record["fields"]] == [len(np.unique(drawn(1))), 1]
+
+
 def test_all_labels_are_one_specimen_or_each_folder_is(tmp_path: Path):
     for folder, seed in (("bolt", 1), ("nut", 2)):
         for number in (1, 2):
@@ -237,6 +271,19 @@ def test_a_mask_of_boundaries_is_measured_when_it_is_named_as_one(tmp_path: Path
     assert code == 0
     formats.write_labels(tmp_path / "labels.tif", labels, 0.5)
     assert g_of(record) == pytest.approx(g_of(measured(tmp_path / "labels.tif", out=tmp_path / "true")[1]), abs=0.1)
+
+
+def test_a_mask_without_a_boundary_of_the_named_value_is_not_one_grain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mask = np.where(with_lines(drawn(8), 3) == 0, 255, 0).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "grey.png"), mask)
+    cv2.imwrite(str(tmp_path / "colour.png"), np.stack([mask] * 3, axis=-1))
+    for name, value, held in (("grey.png", "254", "it holds 0, 255"), ("colour.png", "255", "it holds 0, 16777215")):
+        arguments = ["measure", str(tmp_path / name), "--pixel-size-um", "0.5", "--boundary-value", value]
+        assert cli.run([*arguments, "--out", str(tmp_path / "out")]) == 2
+        assert held in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
 
 
 def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):

@@ -35,6 +35,7 @@ class Labelled:
     name: of the field, which is the image's where there is one.
     image, image_sha256: the micrograph; None where only the labels are known.
     address: where its bytes lie, a path or a URL; None where nobody knows.
+    shape_px: height and width of the micrograph; None where only the labels are known.
     size: of a pixel, where something else than the label file says it.
     maker: which bundle found the grains, and with which settings.
     original: the label file as the bundle left it, where `labels` is a corrected one.
@@ -47,6 +48,7 @@ class Labelled:
     image: str | None = None
     image_sha256: str | None = None
     address: str | None = None
+    shape_px: tuple[int, int] | None = None
     size: PixelSize = UNKNOWN
     maker: str | None = None
     original: Path | None = None
@@ -103,7 +105,8 @@ def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folde
     with opened(found[0], found[0].name) as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     size = PixelSize(image.pixel_size_um, image.pixel_size_source)
-    return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), size)
+    shape_px = image.height_px, image.width_px
+    return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), shape_px, size)
 
 
 def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
@@ -150,6 +153,7 @@ def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], sa
         image=row["image"],
         image_sha256=row["sha256"],
         address=row["address"],
+        shape_px=(row["height_px"], row["width_px"]),
         size=PixelSize(row["pixel_size_um"], row["pixel_size_source"]),
         maker=f"{row['model']} {row['model_version']}{settings}, weights SHA-256 {row['weights_sha256']}",
         original=None if corrected is None else original,

@@ -88,6 +88,7 @@ def measure_steps(
     refusal = None
     for each in fields:
         file = formats.read_label_file(each.labels)
+        _refuse_other_shape(each, file.labels.shape)
         change = _change(each, file.labels)
         if change is not None:
             edits[each.name] = change
@@ -105,14 +106,32 @@ def measure_steps(
     return found
 
 
+def _refuse_other_shape(each: Labelled, shape_px: tuple[int, ...]) -> None:
+    """Raise UnreadableImage where labels have other pixels than their micrograph, whose pixel size is not theirs."""
+    if each.shape_px not in (None, shape_px):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (shape_px, each.shape_px))
+        raise UnreadableImage(
+            f"{each.labels}: {ours} px, and its image {each.image} is {theirs} px. Save the labels at the size of "
+            "the image."
+        )
+
+
 def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
     """Return the grains (Y, X) in the labels (Y, X) of a file, numbered as in it; its path is for messages.
 
-    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one.
+    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one, or where they
+    are to be, and none of them is a boundary.
     """
     if reading.boundary_value is not None:
-        labels = grains_between(labels == reading.boundary_value)
-    elif labels.size and labels.max() > 0 and labels.max() == labels[labels > 0].min():
+        boundary = labels == reading.boundary_value
+        if not boundary.any():
+            held = ", ".join(map(str, np.unique(labels)[:5]))
+            raise UnreadableImage(
+                f"{path}: no pixel has the value {reading.boundary_value} of boundaries; it holds {held}. Pass the one "
+                f"that its boundaries have with --boundary-value."
+            )
+        labels = grains_between(boundary)
+    elif labels.size and labels.min() == 0 < labels.max() == labels[labels > 0].min():
         raise UnreadableImage(
             f"{path}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
             f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
