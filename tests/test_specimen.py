@@ -296,6 +296,14 @@ def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
     assert not any("specks" in warning for warning in given["warnings"])
 
 
+def test_where_all_grains_are_smaller_than_asked_for_the_number_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(9), UM)
+    assert cli.run(["measure", str(tmp_path), "--min-area-px", "99999", "--out", str(tmp_path / "out")]) == 2
+    assert "no grain has 99999 px" in capsys.readouterr().err
+
+
 def test_a_field_without_a_grain_refuses_the_specimen_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

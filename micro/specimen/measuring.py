@@ -119,8 +119,8 @@ def _refuse_other_shape(each: Labelled, shape_px: tuple[int, ...]) -> None:
 def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
     """Return the grains (Y, X) in the labels (Y, X) of a file, numbered as in it; its path is for messages.
 
-    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one, or where they
-    are to be, and none of them is a boundary.
+    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one, where they
+    are to be, and none of them is a boundary, and where all grains are smaller than is asked for.
     """
     if reading.boundary_value is not None:
         boundary = labels == reading.boundary_value
@@ -136,7 +136,10 @@ def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArra
             f"{path}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
             f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
         )
-    return without_small(labels, reading.min_area_px)
+    grains = without_small(labels, reading.min_area_px)
+    if labels.any() and not grains.any():
+        raise UnreadableImage(f"{path}: no grain has {reading.min_area_px} px. Pass a smaller --min-area-px.")
+    return grains
 
 
 def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
