@@ -65,6 +65,30 @@ def test_the_command_prints_intervals_and_writes_what_each_field_gave(tmp_path, 
     assert carbide["points_of"]["f20.png"]["points"] == 25
 
 
+def test_an_image_without_labels_is_missed(tmp_path, capsys):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
+    assert cli.run(["fractions", str(tmp_path)]) == 0
+    assert "Left out: unreadable.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--grid", "0", "a.png: 0 x 0 points do not fit"),
+        ("--grid", "100", "100 x 100 points do not fit"),
+        ("--json", "no such folder/f.json", "cannot be written"),
+        ("--json", ".", "cannot be written"),
+    ],
+)
+def test_a_grid_that_does_not_fit_and_a_file_that_cannot_be_are_answered_with_a_sentence(
+    option, value, words, tmp_path, monkeypatch, capsys
+):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["fractions", ".", option, value]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(MicroError, match="micro predict"):
         of_run(tmp_path)

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, app
-from micro.cli.screen import out
+from micro.cli.screen import err, out
+from micro.errors import MicroError
 
 
 @app.command
@@ -26,11 +27,17 @@ def fractions(run: Path, *, grid: int = 10, json_file: Annotated[Path | None, Pa
     json_file
         File for the figures, and for what was found on each field.
     """
-    from micro.line.fractions import of_run
+    from micro.line.fractions import left_out, of_run
 
     found = of_run(run, grid)
     for each in found:
         out.print(f"{each.phase}\n  areas (E1245)   {each.areas}\n  points (E562)   {each.points}")
+    for name, reason in left_out(run).items():
+        err.print(f"Left out: {name}: {reason}")
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", encoding="utf-8")
+        text = json.dumps([asdict(each) for each in found], indent=2) + "\n"
+        try:
+            json_file.write_text(text, encoding="utf-8")
+        except OSError as fault:
+            raise MicroError(f"{json_file}: cannot be written ({fault.strerror}). Give another --json.") from fault
     return DONE

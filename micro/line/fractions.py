@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from micro import formats
-from micro.errors import MicroError
+from micro.errors import BadSetting, MicroError
 from micro.phase_fraction import PointCount, VolumeFraction, area_fractions, combine, count_points
 from micro.regions import Regions
 
@@ -34,7 +35,7 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     folder: what `micro predict --out` wrote: tables and labels.
     grid: points across and down on each field.
 
-    Raises MicroError where there is no such run, or no image in it has regions.
+    Raises MicroError where there is no such run, no image in it has regions, or a field has no room for the points.
     """
     try:
         fields = {row["image"]: row for row in _rows(folder / "images.parquet") if row["labels"]}
@@ -55,7 +56,7 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
         for phase in phases:
             area_of[phase][image] = areas[phase]
             inside = np.array([False, *(name == phase for name in regions.class_names)])[regions.labels]
-            points_of[phase][image] = count_points(inside, grid, grid)
+            points_of[phase][image] = _points(inside, grid, image)
     return tuple(
         PhaseFractions(
             phase,
@@ -66,6 +67,19 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
         )
         for phase in phases
     )
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
+    rows = _rows(folder / "images.parquet")
+    return {row["image"]: row.get("error") or "no labels" for row in rows if not row["labels"]}
+
+
+def _points(inside: NDArray[np.bool_], grid: int, image: str) -> PointCount:
+    try:
+        return count_points(inside, grid, grid)
+    except ValueError as fault:
+        raise BadSetting(f"{image}: {fault}. Pass another --grid.") from fault
 
 
 def _regions(path: Path, class_of: dict[int, str]) -> Regions:
