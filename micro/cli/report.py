@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from micro.cli.app import DONE, app
 from micro.cli.screen import out
+from micro.errors import BadSetting
 
 
 @app.command
@@ -35,10 +36,14 @@ def report(
     from micro.line import REPORT_NAME
 
     file = out_file or folder / REPORT_NAME
+    if file.suffix.lower() not in (".html", ".htm"):  # what else lies there may be a record or a ledger
+        raise BadSetting(f"--out {file}: the report is a page. Give a file that ends in .html.")
     if (folder / specimen.RECORD_NAME).exists():
         from micro.report.specimen import write_specimen
 
         write_specimen(folder, file, operator)
+    elif operator:
+        raise BadSetting(f"--operator says who measured a specimen, and {folder} is none. Leave it out.")
     else:
         from micro.report.run import write_run
 
