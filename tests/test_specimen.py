@@ -122,6 +122,27 @@ def test_a_label_file_that_was_changed_where_it_lies_is_found_out(
     assert "what was found is not kept" in capsys.readouterr().out
 
 
+def test_an_image_of_a_run_that_could_not_be_read_is_missed_on_the_screen_in_the_record_and_on_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, seed in (("bolt/a", 1), ("nut/b", 2)):
+        (tmp_path / "images" / name).parent.mkdir(parents=True)
+        image = Micrograph(drawn(seed).astype(np.uint8), pixel_size_um=UM, pixel_size_source="drawn")
+        formats.write_image(tmp_path / "images" / f"{name}.tif", image)
+    (tmp_path / "images" / "nut" / "torn.tif").write_bytes((tmp_path / "images" / "nut" / "b.tif").read_bytes()[:99])
+    drained(steps(tmp_path / "images", tmp_path / "run", Grower()))
+    code, record = measured(tmp_path / "run", out=tmp_path / "out")
+    assert code == 0
+    assert list(record["left_out"]) == ["nut/torn.tif"]
+    assert "Left out: nut/torn.tif: " in capsys.readouterr().out
+    assert cli.run(["report", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "An image of the run is no field of this specimen" in page
+    assert cli.run(["measure", str(tmp_path / "run"), "--specimen-by", "folder", "--out", str(tmp_path / "two")]) == 0
+    parts = {each: json.loads((tmp_path / "two" / each / "specimen.json").read_text()) for each in ("bolt", "nut")}
+    assert [list(parts[each]["left_out"]) for each in ("bolt", "nut")] == [[], ["nut/torn.tif"]]
+
+
 def test_a_run_is_measured_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["measure", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "out")]) == 2
     assert "Name it alone" in capsys.readouterr().err

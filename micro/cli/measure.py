@@ -55,16 +55,18 @@ def measure(
     """
     from micro.formats.pixel_size import given
     from micro.specimen import Reading, measure_steps
-    from micro.specimen.fields import by_folder, of_command
+    from micro.specimen.fields import by_folder, folder_of, left_out, of_command
 
     reading = Reading(given(pixel_size_um, scale_bar), boundary_value, min_area_px)
     found = of_command(labels, images, store)
+    lacking = left_out(labels, store)
     name = specimen or out_dir.resolve().name
     command = shlex.join(["micro", *sys.argv[1:]])
     parts = {"": found} if specimen_by == "all" else by_folder(found)
     code = DONE
     for part, fields in parts.items():
-        steps = measure_steps(fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command)
+        of_part = {each: why for each, why in lacking.items() if specimen_by == "all" or folder_of(each) == part}
+        steps = measure_steps(fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command, of_part)
         measured = watched(steps, "fields")
         if measured.assessment is None:
             code = SOME_FAILED

@@ -71,12 +71,25 @@ def of_command(sources: Sequence[str], images: Path | None = None, store: str | 
     return of_run(runs[0], store)
 
 
+def left_out(sources: Sequence[str], store: str | None = None) -> dict[str, str]:
+    """Return the images of the run that a command line names of which there are no labels, each with the reason."""
+    columns = (schema.images.c.name, schema.images.c.state, schema.images.c.error)
+    query = sa.select(*columns).where(schema.images.c.labels.is_(None)).order_by(schema.images.c.name)
+    rows = (row for source in sources if is_run(Path(source)) for row in _asked(Path(source), store, query))
+    return {row["name"]: row["error"] or ("no labels" if row["state"] == schema.DONE else "not done") for row in rows}
+
+
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
     """Return the fields of each folder, by the folder's part of their names."""
     groups: dict[str, list[Labelled]] = defaultdict(list)
     for each in fields:
-        groups[each.name.rpartition("/")[0]].append(each)
+        groups[folder_of(each.name)].append(each)
     return dict(groups)
+
+
+def folder_of(name: str) -> str:
+    """Return the folder's part of the name of a field."""
+    return name.rpartition("/")[0]
 
 
 def of_files(sources: Sequence[str], images: Path | None = None) -> list[Labelled]:
@@ -132,10 +145,14 @@ def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
     """Return what only the ledger knows of the images of a run, by label file: their address, and what was asked."""
     columns = (schema.images.c.labels, schema.images.c.address, schema.runs.c.recipe)
     query = sa.select(*columns).join(schema.runs).where(schema.images.c.labels.is_not(None))
+    return {row["labels"]: row for row in _asked(folder, store, query)}
+
+
+def _asked(folder: Path, store: str | None, query: sa.Select[Any]) -> list[dict[str, Any]]:
     engine = schema.ledger_of(folder, store)
     try:
         with engine.connect() as connection:
-            return {row["labels"]: {**row} for row in connection.execute(query).mappings()}
+            return [{**row} for row in connection.execute(query).mappings()]
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,27 +52,35 @@ class Measured:
 
     assessment: None without a pixel size; `refusal` then says which field has none, and how to give it.
     edits: by field, what people changed.
+    left_out: by name, why an image of the run that was measured is no field.
     """
 
     name: str
     assessment: Assessment | None
     refusal: str | None
     edits: dict[str, Change] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return the page to print."""
         page = [self.assessment.describe()] if self.assessment else [f"{self.name}: no grain size. {self.refusal}"]
-        return "\n".join([*page, *(f"Corrected: {name}: {change}" for name, change in self.edits.items())])
+        page += [f"Corrected: {name}: {change}" for name, change in self.edits.items()]
+        return "\n".join([*page, *(f"Left out: {name}: {reason}" for name, reason in self.left_out.items())])
 
 
 def measure_steps(
-    fields: Sequence[Labelled], out: Path, name: str, reading: Reading, command: str = ""
+    fields: Sequence[Labelled],
+    out: Path,
+    name: str,
+    reading: Reading,
+    command: str = "",
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Progress, None, Measured]:
     """Measure the fields of one specimen and leave regions.csv, regions.parquet and specimen.json in `out`.
 
     Yields once a field. Nothing is written until all fields are measured.
 
-    command: what was typed, for the record.
+    command: what was typed, for the record. left_out: images of the run that are no fields, and why, to be told.
 
     Raises MicroError where a field cannot be read or holds no grain: a specimen is all of its fields, or none. It does
     too where `out` is the folder of a run, whose own tables have the same names.
@@ -101,7 +110,7 @@ def measure_steps(
         except UnknownPixelSize as fault:
             refusal = refusal or str(fault)
         yield Progress(len(inputs), len(fields), each.name)
-    found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits)
+    found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits, left_out)
     _write(out, tables, _record(found, inputs, reading, command))
     return found
 
@@ -197,8 +206,10 @@ def _seen_from(out: Path, address: str) -> str:
     """Return a path relative to a folder, where there is a relative way; a URL stays what it is."""
     if is_address(address):
         return address
+    place = Path(address)
     try:
-        return Path(os.path.relpath(address, out)).as_posix()
+        # what .. leads to from a folder that is a link is seen from where the link leads
+        return Path(os.path.relpath(place.parent.resolve() / place.name, out.resolve())).as_posix()
     except ValueError:  # another drive
         return address
 
@@ -208,6 +219,7 @@ def _record(found: Measured, inputs: Sequence[dict[str, Any]], reading: Reading,
     return {
         **size,
         "inputs": inputs,
+        "left_out": dict(found.left_out),
         "reading": {"boundary_value": reading.boundary_value, "min_area_px": reading.min_area_px},
         "command": command,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
