@@ -11,17 +11,21 @@ from micro.line.fractions import of_run
 
 
 def write_run(folder, fields):
-    """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region."""
+    """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region.
+
+    Fields whose names differ by a ' behind them are images that had one name, one after the other.
+    """
     images, regions = [], []
     for name, (labels, classes) in fields.items():
         path = f"labels/{name}.tif"
         (folder / "labels").mkdir(exist_ok=True)
         formats.write_labels(folder / path, np.asarray(labels, np.int32), None)
-        images.append({"image": f"{name}.png", "labels": path})
-        regions += [{"image": f"{name}.png", "index": i, "class": c} for i, c in enumerate(classes, start=1)]
-    images.append({"image": "unreadable.png", "labels": None})
+        image = {"image": name.rstrip("'") + ".png", "sha256": f"{name:0<64}"}
+        images.append({**image, "labels": path})
+        regions += [{**image, "index": i, "class": c} for i, c in enumerate(classes, start=1)]
+    images.append({"image": "unreadable.png", "sha256": None, "labels": None})
     pa.parquet.write_table(pa.Table.from_pylist(images), folder / "images.parquet")
-    schema = pa.schema({"image": pa.string(), "index": pa.int64(), "class": pa.string()})
+    schema = pa.schema({"image": pa.string(), "sha256": pa.string(), "index": pa.int64(), "class": pa.string()})
     pa.parquet.write_table(pa.Table.from_pylist(regions, schema), folder / "regions.parquet")
 
 
@@ -45,6 +49,14 @@ def test_each_image_is_a_field_and_each_phase_has_both_figures(tmp_path):
     assert pore.areas.ci95 == 0
     assert carbide.area_of == pytest.approx({"f20.png": 0.2, "f30.png": 0.3, "f40.png": 0.4})
     assert carbide.points_of["f20.png"].points == 100
+
+
+def test_images_that_had_one_name_one_after_the_other_are_fields_each_with_its_own_classes(tmp_path):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore")), "a'": (left(0.4), ("pore", "carbide"))})
+    carbide, pore = of_run(tmp_path)
+    assert (carbide.areas.fields, pore.areas.fields) == (2, 2)
+    assert sorted(carbide.area_of.values()) == pytest.approx([0.005, 0.2])
+    assert sorted(pore.area_of.values()) == pytest.approx([0.005, 0.4])
 
 
 def test_a_field_without_a_phase_counts_as_nothing_of_it(tmp_path):

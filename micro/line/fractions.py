@@ -1,5 +1,6 @@
 """The volume fraction of each phase over the images of a run, which are the fields of one specimen."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,20 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     Raises MicroError where there is no such run, no image in it has regions, or a field has no room for the points.
     """
     try:
-        fields = {row["image"]: row for row in _rows(folder / "images.parquet") if row["labels"]}
+        fields = _by_name([row for row in _rows(folder / "images.parquet") if row["labels"]])
         named = _rows(folder / "regions.parquet")
     except (OSError, pa.ArrowInvalid, KeyError) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
-    classes: dict[str, dict[int, str]] = {name: {} for name in fields}
+    classes: dict[tuple[str, str], dict[int, str]] = {_image(row): {} for row in fields.values()}
     for row in named:
-        classes[row["image"]][row["index"]] = row["class"]
+        classes[_image(row)][row["index"]] = row["class"]
     phases = sorted({phase for field in classes.values() for phase in field.values()})
     if not phases:
         raise MicroError(f"{folder}: no phase was found on any of {len(fields)} images with labels.")
     area_of: dict[str, dict[str, float]] = {phase: {} for phase in phases}
     points_of: dict[str, dict[str, PointCount]] = {phase: {} for phase in phases}
     for image, row in fields.items():
-        regions = _regions(folder / row["labels"], classes[image])
+        regions = _regions(folder / row["labels"], classes[_image(row)])
         areas = area_fractions(regions, phases)
         for phase in phases:
             area_of[phase][image] = areas[phase]
@@ -73,6 +74,16 @@ def left_out(folder: Path) -> dict[str, str]:
     """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
     rows = _rows(folder / "images.parquet")
     return {row["image"]: row.get("error") or "no labels" for row in rows if not row["labels"]}
+
+
+def _image(row: dict[str, Any]) -> tuple[str, str]:
+    return row["image"], row["sha256"]
+
+
+def _by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the rows of images by name, with a part of the hash where one name stood for several images."""
+    times = Counter(row["image"] for row in rows)
+    return {row["image"] if times[row["image"]] == 1 else f"{row['image']} ({row['sha256'][:8]})": row for row in rows}
 
 
 def _points(inside: NDArray[np.bool_], grid: int, image: str) -> PointCount:
