@@ -1,5 +1,6 @@
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -143,6 +144,19 @@ def test_an_image_of_a_run_that_could_not_be_read_is_missed_on_the_screen_in_the
     assert [list(parts[each]["left_out"]) for each in ("bolt", "nut")] == [[], ["nut/torn.tif"]]
 
 
+def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    class Finder(Grower):
+        def judge(self, image: Micrograph) -> Prediction:
+            found = super().judge(image)
+            assert found.regions is not None
+            return replace(found, regions=replace(found.regions, class_names=("carbide",) * len(found.regions)))
+
+    formats.write_image(tmp_path / "a.tif", Micrograph(drawn(1).astype(np.uint8)))
+    drained(steps(tmp_path / "a.tif", tmp_path / "run", Finder()))
+    assert cli.run(["measure", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    assert "this run found carbide, and not grains" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_run_is_measured_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["measure", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "out")]) == 2
     assert "Name it alone" in capsys.readouterr().err
@@ -183,6 +197,13 @@ def test_new_numbers_for_the_same_grains_are_no_edit():
     numbers = np.random.default_rng(1).permutation(int(labels.max()) + 1) + 1
     assert compare(labels, numbers[labels].astype(np.int32)) is None
     assert altered(labels, {}) is not None
+
+
+def test_a_label_file_that_was_changed_where_it_lies_may_hold_any_number(run: Path, tmp_path: Path):
+    labels = drawn(2).astype(np.int32)
+    formats.write_labels(run / "labels" / "b.tif", np.where(labels == 5, 2**31 - 1, labels).astype(np.int32), UM)
+    change = {each["field"]: each["change"] for each in measured(run, out=tmp_path / "out")[1]["inputs"]}
+    assert change["b.tif"]["before"] == change["b.tif"]["after"] == len(np.unique(labels))
 
 
 def test_label_files_lie_in_any_form_and_keep_their_numbers(tmp_path: Path):

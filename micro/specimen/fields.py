@@ -22,6 +22,7 @@ from micro.line.sources import find
 from micro.specimen.edits import PLACE
 
 IMAGES, REGIONS = "images.parquet", "regions.parquet"
+CLASS = "grain"
 
 
 Place = tuple[int, float, float]
@@ -127,13 +128,19 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
 
     folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
 
-    Raises MicroError where there is no such run, or no image of it has labels.
+    Raises MicroError where there is no such run, no image of it has labels, or these are of other things than grains.
     """
     rows = [row for row in _rows(folder / IMAGES) if row["labels"]]
     if not rows:
         raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
     stored: dict[tuple[str, str], dict[int, Place]] = defaultdict(dict)
-    for region in _rows(folder / REGIONS):
+    regions = _rows(folder / REGIONS)
+    others = sorted({region["class"] for region in regions} - {CLASS})
+    if others:
+        raise MicroError(
+            f"{folder}: this run found {', '.join(others)}, and not grains. Name the --out of a run that finds grains."
+        )
+    for region in regions:
         area_px, y, x = (region[name] for name in PLACE)
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]

@@ -26,9 +26,8 @@ from micro.line import RECORD_NAME as RUN_NAME
 from micro.line.sources import is_address
 from micro.regions import Progress
 from micro.specimen.edits import Change, altered, compare
-from micro.specimen.fields import Labelled, is_run
+from micro.specimen.fields import CLASS, Labelled, is_run
 
-CLASS = "grain"
 RECORD_NAME = "specimen.json"
 
 
