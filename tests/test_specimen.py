@@ -328,6 +328,19 @@ def test_a_mask_without_a_boundary_of_the_named_value_is_not_one_grain(
         assert not (tmp_path / "out").exists()
 
 
+def test_a_photograph_and_a_mask_of_classes_are_not_taken_for_grains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    random = np.random.default_rng(1)
+    cv2.imwrite(str(tmp_path / "photo.png"), random.normal(120, 20, (160, 200)).clip(1, 255).astype(np.uint8))
+    cv2.imwrite(str(tmp_path / "classes.png"), (1 + drawn(8) % 4).astype(np.uint8))
+    for name in ("photo.png", "classes.png"):
+        arguments = ["measure", str(tmp_path / name), "--pixel-size-um", "0.5", "--out", str(tmp_path / "out")]
+        assert cli.run(arguments) == 2
+        assert "pieces, and a grain is in one" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
+
+
 def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
     labels = drawn(9)
     labels[80:83, 80:83] = 255

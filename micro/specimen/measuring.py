@@ -29,6 +29,9 @@ from micro.specimen.edits import Change, altered, compare
 from micro.specimen.fields import CLASS, Labelled, is_run
 
 RECORD_NAME = "specimen.json"
+MOST_PIECES = 4
+"""Pieces a number that may be slips: grains annotated by hand have 1.02, a photograph has hundreds, and a mask of
+classes as many as it has grains."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArra
     """Return the grains (Y, X) in the labels (Y, X) of a file, numbered as in it; its path is for messages.
 
     Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one, where they
-    are to be, and none of them is a boundary, and where all grains are smaller than is asked for.
+    are to be, and none of them is a boundary, where they look like a photograph or a mask of classes, and where all
+    grains are smaller than is asked for.
     """
     if reading.boundary_value is not None:
         boundary = labels == reading.boundary_value
@@ -144,10 +148,25 @@ def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArra
             f"{path}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
             f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
         )
+    else:
+        _refuse_pieces(path, labels)
     grains = without_small(labels, reading.min_area_px)
     if labels.any() and not grains.any():
         raise UnreadableImage(f"{path}: no grain has {reading.min_area_px} px. Pass a smaller --min-area-px.")
     return grains
+
+
+def _refuse_pieces(path: Path, labels: NDArray[np.int32]) -> None:
+    """Raise UnreadableImage where the numbers of labels (Y, X) lie about in so many pieces that they are not grains."""
+    from skimage.measure import label
+
+    pieces = label(labels, background=0, connectivity=1, return_num=True)[1]  # type: ignore[no-untyped-call]
+    numbers = np.count_nonzero(np.unique(labels))
+    if pieces > MOST_PIECES * numbers:
+        raise UnreadableImage(
+            f"{path}: its {numbers} numbers lie in {pieces} pieces, and a grain is in one. If it is a photograph, find "
+            "its grains with `micro predict`; if its numbers are classes, save a number for each grain."
+        )
 
 
 def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
