@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from run_folder import Run
 
 from micro import cli, formats
 from micro.errors import MicroError
+from micro.line.corrections import correct
 from micro.line.fractions import of_run
 
 
@@ -81,6 +83,20 @@ def test_an_image_without_labels_is_missed(tmp_path, capsys):
     write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
     assert cli.run(["fractions", str(tmp_path)]) == 0
     assert "Left out: unreadable.png" in capsys.readouterr().err
+
+
+def test_a_field_that_was_corrected_is_named_since_its_phases_are_those_that_were_found(tmp_path, capsys):
+    made = Run(tmp_path / "run")
+    (made.folder / "labels").mkdir()
+    labels = left(0.2).astype(np.int32)
+    formats.write_labels(tmp_path / "mine.tif", labels)
+    pixels = np.asarray(labels * 80, np.uint8)
+    made.add("a", None, pixels, labels="labels/a.tif", n_regions=2, height_px=100, width_px=100)
+    made.store()
+    write_run(made.folder, {"a": (labels, ("carbide", "pore"))})
+    correct(made.folder, made.images / "0.png", "Ada", labels=tmp_path / "mine.tif")
+    assert cli.run(["fractions", str(made.folder)]) == 0
+    assert "not as it was corrected: a" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
