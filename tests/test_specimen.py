@@ -302,6 +302,32 @@ def test_all_labels_are_one_specimen_or_each_folder_is(tmp_path: Path):
     assert parts["bolt"]["sizes"]["planimetric_saltikov"]["fields"] == 2
 
 
+def test_a_folder_that_cannot_be_measured_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for folder, labels in (("a", drawn(1)), ("b", np.zeros((40, 40), np.int32)), ("c", drawn(2))):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        formats.write_labels(tmp_path / "in" / folder / "1.tif", labels, UM)
+    assert cli.run(["measure", str(tmp_path / "in"), "--specimen-by", "folder", "--out", str(tmp_path / "out")]) == 1
+    assert "b: not measured. " in capsys.readouterr().err
+    assert sorted(path.parent.name for path in tmp_path.glob("out/*/specimen.json")) == ["a", "c"]
+    for folder in ("a", "c"):
+        formats.write_labels(tmp_path / "in" / folder / "1.tif", np.zeros((40, 40), np.int32), UM)
+    assert cli.run(["measure", str(tmp_path / "in"), "--specimen-by", "folder", "--out", str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.parametrize("form", [("--store", "{}"), ("--store={}",)])
+def test_the_password_of_a_ledger_is_in_no_record(
+    form: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(1), UM)
+    store = [word.format("postgresql+pg8000://micro:hush@host/line") for word in form]
+    arguments = ["measure", str(tmp_path / "a.tif"), *store, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["micro", *arguments])
+    assert cli.run(arguments) == 0
+    command = json.loads((tmp_path / "out" / "specimen.json").read_text(encoding="utf-8"))["command"]
+    assert "micro:***@host/line" in command
+    assert "hush" not in command
+
+
 def test_a_mask_of_boundaries_is_measured_when_it_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     labels = drawn(8)
     mask = np.where(with_lines(labels, 3) == 0, 255, 0).astype(np.uint8)
