@@ -220,6 +220,16 @@ def test_a_run_tells_who_found_the_grains_and_what_people_changed(tmp_path: Path
     assert "has changed" not in text
 
 
+def test_counts_of_many_grains_are_on_the_page_with_all_their_digits(made: Made) -> None:
+    made.add("a.tif", squares(5, 700))
+    assert made.measure("--pixel-size-um", "0.5") == 0
+    record = json.loads((made.out / "specimen.json").read_text(encoding="utf-8"))
+    hits = record["sizes"]["intercept_heyn"]["count"]
+    assert hits > 1e5
+    assert hits % 1 == 0.5
+    assert made.page().text.count(f"{hits:.1f} hits") == 2
+
+
 def test_one_field_has_no_interval(made: Made) -> None:
     made.add("a.tif", squares(20))
     assert made.measure("--scale-bar", "100px=50um") == 0
