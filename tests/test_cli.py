@@ -125,7 +125,7 @@ def test_a_recipe_file_does_what_the_flags_did(bundles, images, tmp_path):
         (("predict", "IMAGES", "--model", "grains-random", "--out", "o", "--set", "colour"), "key=value"),
         (("predict", "IMAGES", "--model", "grains-random", "--out", "o", "--set", "colour=3"), "min_area_px"),
         (("predict", "IMAGES", "--model", "grains-random", "--out", "o", "--device", "abacus"), "No device"),
-        (("predict", "IMAGES", "--model", "grains-random", "--out", "o", "--pixel-size-um", "-1"), "pixel_size_um"),
+        (("predict", "IMAGES", "--model", "grains-random", "--out", "o", "--pixel-size-um", "-1"), "larger than 0"),
         (("predict", "IMAGES", "--model", "grains-random"), "--out"),
         (("train", "nowhere", "--task", "grains", "--out", "o"), "no such folder"),
         (("train", "IMAGES", "--task", "colours", "--out", "o"), "No task 'colours'"),

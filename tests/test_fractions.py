@@ -4,24 +4,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from run_folder import Run
 
 from micro import cli, formats
 from micro.errors import MicroError
+from micro.line.corrections import correct
 from micro.line.fractions import of_run
 
 
 def write_run(folder, fields):
-    """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region."""
+    """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region.
+
+    Fields whose names differ by a ' behind them are images that had one name, one after the other.
+    """
     images, regions = [], []
     for name, (labels, classes) in fields.items():
         path = f"labels/{name}.tif"
         (folder / "labels").mkdir(exist_ok=True)
         formats.write_labels(folder / path, np.asarray(labels, np.int32), None)
-        images.append({"image": f"{name}.png", "labels": path})
-        regions += [{"image": f"{name}.png", "index": i, "class": c} for i, c in enumerate(classes, start=1)]
-    images.append({"image": "unreadable.png", "labels": None})
+        image = {"image": name.rstrip("'") + ".png", "sha256": f"{name:0<64}"}
+        images.append({**image, "labels": path})
+        regions += [{**image, "index": i, "class": c} for i, c in enumerate(classes, start=1)]
+    images.append({"image": "unreadable.png", "sha256": None, "labels": None})
     pa.parquet.write_table(pa.Table.from_pylist(images), folder / "images.parquet")
-    schema = pa.schema({"image": pa.string(), "index": pa.int64(), "class": pa.string()})
+    schema = pa.schema({"image": pa.string(), "sha256": pa.string(), "index": pa.int64(), "class": pa.string()})
     pa.parquet.write_table(pa.Table.from_pylist(regions, schema), folder / "regions.parquet")
 
 
@@ -47,6 +53,14 @@ def test_each_image_is_a_field_and_each_phase_has_both_figures(tmp_path):
     assert carbide.points_of["f20.png"].points == 100
 
 
+def test_images_that_had_one_name_one_after_the_other_are_fields_each_with_its_own_classes(tmp_path):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore")), "a'": (left(0.4), ("pore", "carbide"))})
+    carbide, pore = of_run(tmp_path)
+    assert (carbide.areas.fields, pore.areas.fields) == (2, 2)
+    assert sorted(carbide.area_of.values()) == pytest.approx([0.005, 0.2])
+    assert sorted(pore.area_of.values()) == pytest.approx([0.005, 0.4])
+
+
 def test_a_field_without_a_phase_counts_as_nothing_of_it(tmp_path):
     write_run(tmp_path, {"with": (left(0.5), ("carbide", "pore")), "without": (np.zeros((50, 80)), ())})
     carbide, _ = of_run(tmp_path)
@@ -63,6 +77,44 @@ def test_the_command_prints_intervals_and_writes_what_each_field_gave(tmp_path, 
     (carbide, _) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert carbide["areas"]["mean"] == pytest.approx(0.25)
     assert carbide["points_of"]["f20.png"]["points"] == 25
+
+
+def test_an_image_without_labels_is_missed(tmp_path, capsys):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
+    assert cli.run(["fractions", str(tmp_path)]) == 0
+    assert "Left out: unreadable.png" in capsys.readouterr().err
+
+
+def test_a_field_that_was_corrected_is_named_since_its_phases_are_those_that_were_found(tmp_path, capsys):
+    made = Run(tmp_path / "run")
+    (made.folder / "labels").mkdir()
+    labels = left(0.2).astype(np.int32)
+    formats.write_labels(tmp_path / "mine.tif", labels)
+    pixels = np.asarray(labels * 80, np.uint8)
+    made.add("a", None, pixels, labels="labels/a.tif", n_regions=2, height_px=100, width_px=100)
+    made.store()
+    write_run(made.folder, {"a": (labels, ("carbide", "pore"))})
+    correct(made.folder, made.images / "0.png", "Ada", labels=tmp_path / "mine.tif")
+    assert cli.run(["fractions", str(made.folder)]) == 0
+    assert "not as it was corrected: a" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--grid", "0", "a.png: 0 x 0 points do not fit"),
+        ("--grid", "100", "100 x 100 points do not fit"),
+        ("--json", "no such folder/f.json", "cannot be written"),
+        ("--json", ".", "cannot be written"),
+    ],
+)
+def test_a_grid_that_does_not_fit_and_a_file_that_cannot_be_are_answered_with_a_sentence(
+    option, value, words, tmp_path, monkeypatch, capsys
+):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["fractions", ".", option, value]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -160,6 +160,24 @@ def test_a_field_without_a_boundary_gives_no_intercept_and_says_so():
     assert "bare" in found.describe() or found.warnings
 
 
+def test_a_field_of_which_only_a_corner_or_a_few_pixels_were_measured_is_assessed_by_what_is_there():
+    corner = np.zeros((100, 400), np.int32)
+    corner[:40, :40] = voronoi(1, 20, (40, 40)).labels
+    found = assess([Field(voronoi(1, 60, (100, 400)).labels, 1.0, "whole"), Field(corner, 1.0, "corner")])
+    assert "planimetric_jeffries" not in found.sizes
+    assert any("circle (Jeffries) in corner" in warning and "whole" not in warning for warning in found.warnings)
+    island = np.zeros((100, 100), np.int32)
+    island[50:52, 50:53] = [[1, 2, 2], [1, 1, 2]]
+    found = assess([Field(island, 1.0, "island")])
+    assert found.sizes["planimetric_saltikov"].mean == pytest.approx(1 / 6e-6)
+    # a line that has boundaries at both ends and nothing in between has hits and no length
+    bare = [key for key, row in found.counts.items() if row[0].counted.count > 0 and not row[0].is_counted]
+    assert bare
+    for key in bare:
+        assert found.record()["counts"][key][0]["g"] is None
+        assert any(found.counts[key][0].method.title in warning for warning in found.warnings)
+
+
 def test_the_pattern_is_drawn_where_it_was_counted():
     labels = voronoi(5, 60, (200, 220)).labels
     count = intercept.heyn_at(section_of(labels), 0)

@@ -246,6 +246,23 @@ def test_small_grains_can_be_given_to_their_neighbours():
     np.testing.assert_array_equal(closed, halves())
 
 
+def test_a_small_grain_wider_than_any_boundary_goes_to_its_neighbours_too():
+    labels = np.ones((160, 200), np.int32)
+    labels[:, 100:] = 2
+    labels[40:100, 40:160] = 9
+    labels[50:70, 50:70] = 8
+    closed = without_small(labels, 7201)
+    assert set(np.unique(closed)) == {1, 2}
+    assert set(np.unique(section_of(without_small(with_lines(labels, 3), 7201)).labels)) == {1, 2}
+
+
+def test_a_speck_in_a_place_that_was_not_measured_is_given_to_nobody():
+    labels = halves()
+    labels = np.pad(labels, ((0, 0), (0, 100)))
+    labels[10:13, -20:-17] = 7
+    assert not without_small(labels, 20)[:, -100:].any()
+
+
 def test_labels_without_a_grain_and_fields_without_room_are_refused():
     with pytest.raises(UnreadableImage, match="no grain"):
         section_of(np.zeros((30, 30), np.int32))

@@ -42,6 +42,13 @@ def test_two_populations_are_told_apart_and_one_is_not_split():
     assert sum(alarms) <= 1
 
 
+def test_grains_of_just_two_sizes_are_two_populations():
+    found = describe_diameters(np.repeat([1.0, 4.0], 16))
+    assert found is not None
+    assert found.mixture is not None
+    assert found.mixture.geometric_means_um == pytest.approx((1, 4))
+
+
 def test_a_handful_of_grains_has_no_distribution():
     assert describe_diameters(np.array([3.0, 4.0, 5.0])) is None
     assert describe_diameters(np.full(50, 3.0)) is None

@@ -195,6 +195,26 @@ def test_the_verb_writes_the_page_beside_the_run_or_where_it_is_told(made: Run, 
     assert cli.run(["report", str(tmp_path / "nowhere")]) == 2
 
 
+def test_a_run_that_took_the_place_of_a_specimen_has_a_page_of_its_own(made: Run) -> None:
+    made.add("a")
+    page_of(made)
+    (made.folder / "specimen.json").write_text('{"name": "of before"}', encoding="utf-8")
+    assert cli.run(["report", str(made.folder)]) == 0
+    assert Read(made.folder / "report.html").all("title")
+
+
+def test_the_page_of_a_run_takes_no_operator_and_no_place_of_its_files(
+    made: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.add("a")
+    page_of(made)
+    assert cli.run(["report", str(made.folder), "--operator", "Ada"]) == 2
+    assert "--operator says who measured a specimen" in " ".join(capsys.readouterr().err.split())
+    ledger = (made.folder / "ledger.sqlite").read_bytes()
+    assert cli.run(["report", str(made.folder), "--out", str(made.folder / "ledger.sqlite")]) == 2
+    assert (made.folder / "ledger.sqlite").read_bytes() == ledger
+
+
 @pytest.fixture
 def hostile(made: Run) -> Path:
     """The page of a run with names, classes and reasons that would run or hide something if they were let."""

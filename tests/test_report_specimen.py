@@ -120,6 +120,30 @@ def test_a_page_elsewhere_takes_its_record_along(specimen: Made, tmp_path: Path)
     assert json.loads((tmp_path / "sent" / "p.json").read_text())["operator"] == "Ada"
 
 
+def test_a_page_takes_the_place_of_no_record(specimen: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    record = (specimen.out / "specimen.json").read_bytes()
+    assert cli.run(["report", str(specimen.out), "--out", str(specimen.out / "specimen.json")]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+    assert (specimen.out / "specimen.json").read_bytes() == record
+
+
+def test_labels_are_found_from_a_folder_that_is_a_link(made: Made, tmp_path: Path) -> None:
+    made.add("a.tif", squares(20))
+    (tmp_path / "far" / "away" / "disk").mkdir(parents=True)
+    made.out.symlink_to(tmp_path / "far" / "away" / "disk")
+    assert made.measure("--pixel-size-um", "0.5") == 0
+    text = made.page().text
+    assert "1. a.tif" in text
+    assert "The image is gone" not in text
+
+
+@pytest.mark.parametrize("record", ["[]", "null", '{"name": "plate 7"}'])
+def test_what_is_no_record_of_a_specimen_is_refused(record: str, tmp_path: Path) -> None:
+    (tmp_path / "specimen.json").write_text(record, encoding="utf-8")
+    with pytest.raises(MicroError, match="is not the record of a specimen"):
+        write_specimen(tmp_path, tmp_path / "report.html")
+
+
 def test_labels_are_read_as_they_were_measured(made: Made) -> None:
     labels = squares(24)
     labels[30:32, 30:32] = 1000
@@ -194,6 +218,16 @@ def test_a_run_tells_who_found_the_grains_and_what_people_changed(tmp_path: Path
     assert f"{count} grains found, " in text
     assert "OME-XML" in text
     assert "has changed" not in text
+
+
+def test_counts_of_many_grains_are_on_the_page_with_all_their_digits(made: Made) -> None:
+    made.add("a.tif", squares(5, 700))
+    assert made.measure("--pixel-size-um", "0.5") == 0
+    record = json.loads((made.out / "specimen.json").read_text(encoding="utf-8"))
+    hits = record["sizes"]["intercept_heyn"]["count"]
+    assert hits > 1e5
+    assert hits % 1 == 0.5
+    assert made.page().text.count(f"{hits:.1f} hits") == 2
 
 
 def test_one_field_has_no_interval(made: Made) -> None:

@@ -1,5 +1,6 @@
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -122,6 +123,40 @@ def test_a_label_file_that_was_changed_where_it_lies_is_found_out(
     assert "what was found is not kept" in capsys.readouterr().out
 
 
+def test_an_image_of_a_run_that_could_not_be_read_is_missed_on_the_screen_in_the_record_and_on_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, seed in (("bolt/a", 1), ("nut/b", 2)):
+        (tmp_path / "images" / name).parent.mkdir(parents=True)
+        image = Micrograph(drawn(seed).astype(np.uint8), pixel_size_um=UM, pixel_size_source="drawn")
+        formats.write_image(tmp_path / "images" / f"{name}.tif", image)
+    (tmp_path / "images" / "nut" / "torn.tif").write_bytes((tmp_path / "images" / "nut" / "b.tif").read_bytes()[:99])
+    drained(steps(tmp_path / "images", tmp_path / "run", Grower()))
+    code, record = measured(tmp_path / "run", out=tmp_path / "out")
+    assert code == 0
+    assert list(record["left_out"]) == ["nut/torn.tif"]
+    assert "Left out: nut/torn.tif: " in capsys.readouterr().out
+    assert cli.run(["report", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "An image of the run is no field of this specimen" in page
+    assert cli.run(["measure", str(tmp_path / "run"), "--specimen-by", "folder", "--out", str(tmp_path / "two")]) == 0
+    parts = {each: json.loads((tmp_path / "two" / each / "specimen.json").read_text()) for each in ("bolt", "nut")}
+    assert [list(parts[each]["left_out"]) for each in ("bolt", "nut")] == [[], ["nut/torn.tif"]]
+
+
+def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    class Finder(Grower):
+        def judge(self, image: Micrograph) -> Prediction:
+            found = super().judge(image)
+            assert found.regions is not None
+            return replace(found, regions=replace(found.regions, class_names=("carbide",) * len(found.regions)))
+
+    formats.write_image(tmp_path / "a.tif", Micrograph(drawn(1).astype(np.uint8)))
+    drained(steps(tmp_path / "a.tif", tmp_path / "run", Finder()))
+    assert cli.run(["measure", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    assert "this run found carbide, and not grains" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_run_is_measured_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["measure", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "out")]) == 2
     assert "Name it alone" in capsys.readouterr().err
@@ -162,6 +197,13 @@ def test_new_numbers_for_the_same_grains_are_no_edit():
     numbers = np.random.default_rng(1).permutation(int(labels.max()) + 1) + 1
     assert compare(labels, numbers[labels].astype(np.int32)) is None
     assert altered(labels, {}) is not None
+
+
+def test_a_label_file_that_was_changed_where_it_lies_may_hold_any_number(run: Path, tmp_path: Path):
+    labels = drawn(2).astype(np.int32)
+    formats.write_labels(run / "labels" / "b.tif", np.where(labels == 5, 2**31 - 1, labels).astype(np.int32), UM)
+    change = {each["field"]: each["change"] for each in measured(run, out=tmp_path / "out")[1]["inputs"]}
+    assert change["b.tif"]["before"] == change["b.tif"]["after"] == len(np.unique(labels))
 
 
 def test_label_files_lie_in_any_form_and_keep_their_numbers(tmp_path: Path):
@@ -212,6 +254,40 @@ def test_the_micrographs_beside_give_their_pixel_size(tmp_path: Path, capsys: py
     assert "no image of that name" in capsys.readouterr().err
 
 
+def test_labels_of_another_size_than_their_micrograph_do_not_take_its_pixel_size(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    half = drawn(1)[::2, ::2]
+    (tmp_path / "half").mkdir()
+    formats.write_labels(tmp_path / "half" / "a.tif", half)
+    arguments = ["measure", str(tmp_path / "half"), "--image", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
+    assert cli.run(arguments) == 2
+    assert "80 x 100 px, and its image" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    formats.write_labels(run / "labels" / "a.tif", half)
+    assert cli.run(["measure", str(run), "--out", str(tmp_path / "out")]) == 2
+    assert "its image a.tif is 160 x 200 px" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("um", ["-0.5", "0", "nan", "inf"])
+def test_an_impossible_pixel_size_is_refused_before_a_table_of_it_is_written(
+    um: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(1))
+    arguments = ["measure", str(tmp_path / "a.tif"), f"--pixel-size-um={um}", "--out", str(tmp_path / "out")]
+    assert cli.run(arguments) == 2
+    assert "--pixel-size-um" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_field_inside_one_grain_is_no_mask_of_boundaries(tmp_path: Path):
+    formats.write_labels(tmp_path / "a.tif", drawn(1), UM)
+    formats.write_labels(tmp_path / "b.tif", np.ones((160, 200), np.int32), UM)
+    code, record = measured(tmp_path, out=tmp_path / "out")
+    assert code == 0
+    assert [field["grains"] for field in record["fields"]] == [len(np.unique(drawn(1))), 1]
+
+
 def test_all_labels_are_one_specimen_or_each_folder_is(tmp_path: Path):
     for folder, seed in (("bolt", 1), ("nut", 2)):
         for number in (1, 2):
@@ -224,6 +300,32 @@ def test_all_labels_are_one_specimen_or_each_folder_is(tmp_path: Path):
     parts = {each: json.loads((tmp_path / "two" / each / "specimen.json").read_text()) for each in ("bolt", "nut")}
     assert [field["name"] for field in parts["nut"]["fields"]] == ["nut/1.tif", "nut/2.tif"]
     assert parts["bolt"]["sizes"]["planimetric_saltikov"]["fields"] == 2
+
+
+def test_a_folder_that_cannot_be_measured_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for folder, labels in (("a", drawn(1)), ("b", np.zeros((40, 40), np.int32)), ("c", drawn(2))):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        formats.write_labels(tmp_path / "in" / folder / "1.tif", labels, UM)
+    assert cli.run(["measure", str(tmp_path / "in"), "--specimen-by", "folder", "--out", str(tmp_path / "out")]) == 1
+    assert "b: not measured. " in capsys.readouterr().err
+    assert sorted(path.parent.name for path in tmp_path.glob("out/*/specimen.json")) == ["a", "c"]
+    for folder in ("a", "c"):
+        formats.write_labels(tmp_path / "in" / folder / "1.tif", np.zeros((40, 40), np.int32), UM)
+    assert cli.run(["measure", str(tmp_path / "in"), "--specimen-by", "folder", "--out", str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.parametrize("form", [("--store", "{}"), ("--store={}",)])
+def test_the_password_of_a_ledger_is_in_no_record(
+    form: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(1), UM)
+    store = [word.format("postgresql+pg8000://micro:hush@host/line") for word in form]
+    arguments = ["measure", str(tmp_path / "a.tif"), *store, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["micro", *arguments])
+    assert cli.run(arguments) == 0
+    command = json.loads((tmp_path / "out" / "specimen.json").read_text(encoding="utf-8"))["command"]
+    assert "micro:***@host/line" in command
+    assert "hush" not in command
 
 
 def test_a_mask_of_boundaries_is_measured_when_it_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -239,6 +341,32 @@ def test_a_mask_of_boundaries_is_measured_when_it_is_named_as_one(tmp_path: Path
     assert g_of(record) == pytest.approx(g_of(measured(tmp_path / "labels.tif", out=tmp_path / "true")[1]), abs=0.1)
 
 
+def test_a_mask_without_a_boundary_of_the_named_value_is_not_one_grain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mask = np.where(with_lines(drawn(8), 3) == 0, 255, 0).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "grey.png"), mask)
+    cv2.imwrite(str(tmp_path / "colour.png"), np.stack([mask] * 3, axis=-1))
+    for name, value, held in (("grey.png", "254", "it holds 0, 255"), ("colour.png", "255", "it holds 0, 16777215")):
+        arguments = ["measure", str(tmp_path / name), "--pixel-size-um", "0.5", "--boundary-value", value]
+        assert cli.run([*arguments, "--out", str(tmp_path / "out")]) == 2
+        assert held in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_photograph_and_a_mask_of_classes_are_not_taken_for_grains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    random = np.random.default_rng(1)
+    cv2.imwrite(str(tmp_path / "photo.png"), random.normal(120, 20, (160, 200)).clip(1, 255).astype(np.uint8))
+    cv2.imwrite(str(tmp_path / "classes.png"), (1 + drawn(8) % 4).astype(np.uint8))
+    for name in ("photo.png", "classes.png"):
+        arguments = ["measure", str(tmp_path / name), "--pixel-size-um", "0.5", "--out", str(tmp_path / "out")]
+        assert cli.run(arguments) == 2
+        assert "pieces, and a grain is in one" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
+
+
 def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
     labels = drawn(9)
     labels[80:83, 80:83] = 255
@@ -247,6 +375,14 @@ def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
     given = measured(tmp_path / "a.tif", "--min-area-px", "20", out=tmp_path / "given")[1]
     assert any("specks" in warning for warning in kept["warnings"])
     assert not any("specks" in warning for warning in given["warnings"])
+
+
+def test_where_all_grains_are_smaller_than_asked_for_the_number_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    formats.write_labels(tmp_path / "a.tif", drawn(9), UM)
+    assert cli.run(["measure", str(tmp_path), "--min-area-px", "99999", "--out", str(tmp_path / "out")]) == 2
+    assert "no grain has 99999 px" in capsys.readouterr().err
 
 
 def test_a_field_without_a_grain_refuses_the_specimen_and_writes_nothing(

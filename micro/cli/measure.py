@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.app import DONE, REFUSED, SOME_FAILED, app
 from micro.cli.screen import err, out, watched
+from micro.errors import MicroError
 
 
 @app.command
@@ -27,7 +28,8 @@ def measure(
     """Print the grain size that label images come to, and write the table of grains and the record of the specimen.
 
     All label images together are the fields of one specimen. Exit code: 0 done, 1 no grain size because a pixel size
-    is unknown (the table is written in pixels), 2 nothing could be measured.
+    is unknown (the table is written in pixels), or one of several specimens could not be measured, 2 nothing could be
+    measured.
 
     Parameters
     ----------
@@ -55,19 +57,38 @@ def measure(
     """
     from micro.formats.pixel_size import given
     from micro.specimen import Reading, measure_steps
-    from micro.specimen.fields import by_folder, of_command
+    from micro.specimen.fields import by_folder, folder_of, left_out, of_command
 
     reading = Reading(given(pixel_size_um, scale_bar), boundary_value, min_area_px)
     found = of_command(labels, images, store)
+    lacking = left_out(labels, store)
     name = specimen or out_dir.resolve().name
-    command = shlex.join(["micro", *sys.argv[1:]])
+    command = _typed(store)
     parts = {"": found} if specimen_by == "all" else by_folder(found)
-    code = DONE
+    code, refused = DONE, list[str]()
     for part, fields in parts.items():
-        steps = measure_steps(fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command)
-        measured = watched(steps, "fields")
+        of_part = {each: why for each, why in lacking.items() if specimen_by == "all" or folder_of(each) == part}
+        steps = measure_steps(fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command, of_part)
+        try:
+            measured = watched(steps, "fields")
+        except MicroError as fault:
+            refused.append(part)
+            err.print(str(fault) if len(parts) == 1 else f"{part or name}: not measured. {fault}")
+            continue
         if measured.assessment is None:
             code = SOME_FAILED
         (err if measured.assessment is None else out).print(measured.describe())
         out.print(f"Results: {out_dir / part}")
-    return code
+    if len(refused) == len(parts):
+        return REFUSED
+    return SOME_FAILED if refused else code
+
+
+def _typed(store: str | None) -> str:
+    """Return the command line, which the record and the page show to everyone, without the password of a ledger."""
+    from micro.line import schema
+
+    words = sys.argv[1:]
+    if store is not None and any(store in word for word in words):
+        words = [word.replace(store, schema.address(store).render_as_string(hide_password=True)) for word in words]
+    return shlex.join(["micro", *words])

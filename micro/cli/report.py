@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from micro.cli.app import DONE, app
 from micro.cli.screen import out
+from micro.errors import BadSetting
 
 
 @app.command
@@ -32,13 +33,18 @@ def report(
         Address of the run's ledger, where it is no file in its folder.
     """
     from micro import specimen
-    from micro.line import REPORT_NAME
+    from micro.line import RECORD_NAME, REPORT_NAME
 
     file = out_file or folder / REPORT_NAME
-    if (folder / specimen.RECORD_NAME).exists():
+    if file.suffix.lower() not in (".html", ".htm"):  # what else lies there may be a record or a ledger
+        raise BadSetting(f"--out {file}: the report is a page. Give a file that ends in .html.")
+    # no specimen is measured into the folder of a run, but a run may have taken the place of one
+    if (folder / specimen.RECORD_NAME).exists() and not (folder / RECORD_NAME).exists():
         from micro.report.specimen import write_specimen
 
         write_specimen(folder, file, operator)
+    elif operator:
+        raise BadSetting(f"--operator says who measured a specimen, and {folder} is none. Leave it out.")
     else:
         from micro.report.run import write_run
 

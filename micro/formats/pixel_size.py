@@ -102,12 +102,17 @@ def square(x_um: float, y_um: float, source: str) -> PixelSize:
 
 
 def given(pixel_size_um: float | None, scale_bar: str | None) -> PixelSize:
-    """Return the pixel size that a user gave in one of two ways; unknown where in neither, BadSetting where in both."""
-    if scale_bar is None:
-        return UNKNOWN if pixel_size_um is None else PixelSize(pixel_size_um, "given by the user")
-    if pixel_size_um is not None:
+    """Return the pixel size that a user gave in one of two ways; unknown where in neither.
+
+    Raises BadSetting where it is given in both, or is no length.
+    """
+    if pixel_size_um is None:
+        return UNKNOWN if scale_bar is None else of_scale_bar(scale_bar)
+    if scale_bar is not None:
         raise BadSetting("--pixel-size-um and --scale-bar say the same thing. Pass one of them.")
-    return of_scale_bar(scale_bar)
+    if not 0 < pixel_size_um < math.inf:
+        raise BadSetting(f"--pixel-size-um {pixel_size_um:g}: a pixel is larger than 0. Pass its edge in micrometres.")
+    return PixelSize(pixel_size_um, "given by the user")
 
 
 def of_scale_bar(text: str) -> PixelSize:
@@ -121,7 +126,7 @@ def of_scale_bar(text: str) -> PixelSize:
         um = float(found[2]) * factor / float(found[1]) if found and factor else 0.0
     except (ValueError, ZeroDivisionError):
         um = 0.0
-    if not um > 0:
+    if not 0 < um < math.inf:
         raise BadSetting(
             f"{text}: write the scale bar as its length in pixels and in the specimen, such as 222px=50um."
         )

@@ -154,7 +154,7 @@ def conclude(tallies: Sequence[Tally], name: str = "specimen") -> Assessment:
     if not tallies:
         raise ValueError("a specimen has at least one field")
     by_method = {row[0].method.key: tuple(row) for row in zip(*(each.counts for each in tallies), strict=True)}
-    sizes = {key: combine(row) for key, row in by_method.items() if _is_counted(row)}
+    sizes = {key: combine(row) for key, row in by_method.items() if all(each.is_counted for each in row)}
     directions = {angle: sizes.pop(method.key) for angle, method in intercept.HEYN_AT.items() if method.key in sizes}
     whole_um2 = np.concatenate([each.area_um2[~each.is_cut] for each in tallies])
     diameters_um = np.sort(np.sqrt(4 / np.pi * whole_um2))
@@ -213,10 +213,6 @@ def _counts(ready: Section) -> list[Count]:
         intercept.abrams(ready),
         *directed,
     ]
-
-
-def _is_counted(row: Sequence[FieldCount]) -> bool:
-    return all(each.counted.count > 0 and each.counted.extent_px > 0 for each in row)
 
 
 def _largest(tallies: Sequence[Tally], mean_g: float) -> Outlier:

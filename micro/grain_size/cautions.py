@@ -77,6 +77,9 @@ def _of_counts(found: "Assessment") -> Iterator[str]:
 
 def _of_small_circles(found: "Assessment") -> Iterator[str]:
     """Say what the circle's rule adds where grains are few; see `planimetric.unbiased`."""
+    size = found.sizes.get(planimetric.JEFFRIES.key)
+    if size is None:  # in one field at least nothing was measured in the circle
+        return
     row = found.counts[planimetric.JEFFRIES.key]
     densities = [planimetric.unbiased(count.counted) / count.extent for count in row]
     mean = sum(densities) / len(densities)
@@ -84,7 +87,7 @@ def _of_small_circles(found: "Assessment") -> Iterator[str]:
         yield (
             f"Fewer than {SMALL_COUNT} grains counted in a circle; without the one that the rule counts too many (Li "
             f"and Zhou 2011) G is {planimetric.JEFFRIES.quantity.to_g(mean):.2f} in place of "
-            f"{found.sizes[planimetric.JEFFRIES.key].g:.2f}."
+            f"{size.g:.2f}."
         )
 
 
@@ -101,7 +104,7 @@ def _of_methods(found: "Assessment") -> Iterator[str]:
     counted = {size.method.key for size in (*found.sizes.values(), *found.directions.values())}
     for key, row in found.counts.items():
         if key not in counted:
-            empty = ", ".join(count.field for count in row if not count.counted.count)
+            empty = ", ".join(count.field for count in row if not count.is_counted)
             yield f"Nothing could be counted by {row[0].method.title} in {empty}; no grain size by this method."
     by_lines = found.intercept
     if by_lines is not None and abs(found.planimetric.g - by_lines.g) > FAR_APART_G:

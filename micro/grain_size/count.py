@@ -102,6 +102,11 @@ class FieldCount:
         return self.counted.method
 
     @property
+    def is_counted(self) -> bool:
+        """Whether there is a value: something was counted, on some area or length."""
+        return self.counted.count > 0 and self.counted.extent_px > 0
+
+    @property
     def extent(self) -> float:
         """Area in mm2, or length of test line in mm."""
         mm = self.pixel_size_um / 1e3

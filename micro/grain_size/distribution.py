@@ -154,7 +154,7 @@ def _mixture(logs: NDArray[np.float64]) -> Mixture | None:
     two = float(np.log(held.sum(axis=0)).sum())
     one = -len(logs) * (log(logs.std()) + 0.5)
     gain = 2 * (two - one) - 3 * log(len(logs))  # three parameters more
-    apart = sqrt(2) * abs(means[1] - means[0]) / sqrt(float((spreads**2).sum()))
+    apart = sqrt(2) * abs(means[1] - means[0]) / sqrt(float((spreads.clip(floor) ** 2).sum()))
     areas = owned @ np.exp(2 * logs)
     fine, coarse = np.argsort(means)
     share = float(areas[coarse] / areas.sum())

@@ -120,8 +120,8 @@ def _count_record(count: FieldCount) -> dict[str, Any]:
         "count": count.counted.count,
         **count.counted.parts,
         extent: count.extent,
-        count.method.quantity.name: count.value if count.counted.count else None,
-        "g": count.g if count.counted.count else None,
+        count.method.quantity.name: count.value if count.is_counted else None,
+        "g": count.g if count.is_counted else None,
     }
 
 

@@ -1,6 +1,7 @@
 """A field of view made ready for counting: every grain one label, boundaries without width."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from micro import measure
 from micro.errors import UnreadableImage
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 WIDEST_BOUNDARY_PX = 24
 """Where 0 is wider than this it is no boundary but a place that was not measured."""
@@ -94,11 +97,33 @@ def grains_between(boundary: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def without_small(labels: NDArray[np.integer], min_area_px: int) -> NDArray[np.integer]:
-    """Return labels (Y, X) with 0 in place of grains below min_area_px; `section_of` gives that to their neighbours."""
+    """Return labels (Y, X) with grains below min_area_px given to their neighbours, pixel by pixel to the nearest.
+
+    Small ones that adjoin no other grain become 0.
+    """
     numbered, numbers = _numbered(labels)
     small = np.bincount(numbered.ravel(), minlength=len(numbers) + 1) < min_area_px
     small[0] = False
-    return np.where(small[numbered], 0, labels) if small.any() else labels
+    if not small.any():
+        return labels
+    gone, kept = small[numbered], (numbered > 0) & ~small[numbered]
+    without = np.where(gone, 0, labels)
+    if kept.any():
+        taken = gone & _adjoining(_shared_out(numbered, labels), small)
+        without[taken] = _filled(labels, kept)[0][taken]
+    return without
+
+
+def _adjoining(closed: NDArray[np.int32], small: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where closed (Y, X) is of small grains (N + 1,) that adjoin others, be it over further small ones."""
+    parts = cv2.connectedComponents(small[closed].astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
+    beside_kept = np.zeros(int(parts.max()) + 1, bool)
+    is_kept = (closed > 0) & (parts == 0)
+    for (first, second), (first_kept, second_kept) in zip(_beside(parts), _beside(is_kept), strict=True):
+        beside_kept[first[second_kept]] = True
+        beside_kept[second[first_kept]] = True
+    beside_kept[0] = False
+    return np.asarray(beside_kept[parts])
 
 
 def _numbered(labels: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -120,12 +145,7 @@ def _shared_out(numbered: NDArray[np.int32], labels: NDArray[np.integer]) -> NDA
     empty = numbered == 0
     if not empty.any():
         return numbered
-    distance_px, nearest = cv2.distanceTransformWithLabels(
-        empty.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    grain_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    grain_of[nearest[~empty]] = numbered[~empty]
-    closed = np.where(empty, grain_of[nearest], numbered)
+    closed, distance_px = _filled(numbered, ~empty)
     closed[labels < 0] = 0
     core = distance_px > WIDEST_BOUNDARY_PX / 2
     if core.any():  # a place is what a disc of that width fits into: the rim around its core belongs to it
@@ -134,7 +154,17 @@ def _shared_out(numbered: NDArray[np.int32], labels: NDArray[np.integer]) -> NDA
     return np.asarray(closed, np.int32)
 
 
-def _beside(labels: NDArray[np.int32]) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...]:
+def _filled(values: NDArray[Pixel], known: NDArray[np.bool_]) -> tuple[NDArray[Pixel], NDArray[np.float32]]:
+    """Return values (Y, X) in which each that is not known is that of the nearest known one, and its distance."""
+    distance_px, nearest = cv2.distanceTransformWithLabels(
+        (~known).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    value_of = np.zeros(int(nearest.max()) + 1, values.dtype)
+    value_of[nearest[known]] = values[known]
+    return np.where(known, values, value_of[nearest]), np.asarray(distance_px, np.float32)
+
+
+def _beside(labels: NDArray[Pixel]) -> tuple[tuple[NDArray[Pixel], NDArray[Pixel]], ...]:
     """Return the pixels and their neighbours, once along rows and once along columns."""
     return (labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])
 

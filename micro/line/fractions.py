@@ -1,5 +1,6 @@
 """The volume fraction of each phase over the images of a run, which are the fields of one specimen."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from micro import formats
-from micro.errors import MicroError
+from micro.errors import BadSetting, MicroError
 from micro.phase_fraction import PointCount, VolumeFraction, area_fractions, combine, count_points
 from micro.regions import Regions
 
@@ -34,28 +36,28 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     folder: what `micro predict --out` wrote: tables and labels.
     grid: points across and down on each field.
 
-    Raises MicroError where there is no such run, or no image in it has regions.
+    Raises MicroError where there is no such run, no image in it has regions, or a field has no room for the points.
     """
     try:
-        fields = {row["image"]: row for row in _rows(folder / "images.parquet") if row["labels"]}
+        fields = _by_name([row for row in _rows(folder / "images.parquet") if row["labels"]])
         named = _rows(folder / "regions.parquet")
     except (OSError, pa.ArrowInvalid, KeyError) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
-    classes: dict[str, dict[int, str]] = {name: {} for name in fields}
+    classes: dict[tuple[str, str], dict[int, str]] = {_image(row): {} for row in fields.values()}
     for row in named:
-        classes[row["image"]][row["index"]] = row["class"]
+        classes[_image(row)][row["index"]] = row["class"]
     phases = sorted({phase for field in classes.values() for phase in field.values()})
     if not phases:
         raise MicroError(f"{folder}: no phase was found on any of {len(fields)} images with labels.")
     area_of: dict[str, dict[str, float]] = {phase: {} for phase in phases}
     points_of: dict[str, dict[str, PointCount]] = {phase: {} for phase in phases}
     for image, row in fields.items():
-        regions = _regions(folder / row["labels"], classes[image])
+        regions = _regions(folder / row["labels"], classes[_image(row)])
         areas = area_fractions(regions, phases)
         for phase in phases:
             area_of[phase][image] = areas[phase]
             inside = np.array([False, *(name == phase for name in regions.class_names)])[regions.labels]
-            points_of[phase][image] = count_points(inside, grid, grid)
+            points_of[phase][image] = _points(inside, grid, image)
     return tuple(
         PhaseFractions(
             phase,
@@ -66,6 +68,29 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
         )
         for phase in phases
     )
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
+    rows = _rows(folder / "images.parquet")
+    return {row["image"]: row.get("error") or "no labels" for row in rows if not row["labels"]}
+
+
+def _image(row: dict[str, Any]) -> tuple[str, str]:
+    return row["image"], row["sha256"]
+
+
+def _by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the rows of images by name, with a part of the hash where one name stood for several images."""
+    times = Counter(row["image"] for row in rows)
+    return {row["image"] if times[row["image"]] == 1 else f"{row['image']} ({row['sha256'][:8]})": row for row in rows}
+
+
+def _points(inside: NDArray[np.bool_], grid: int, image: str) -> PointCount:
+    try:
+        return count_points(inside, grid, grid)
+    except ValueError as fault:
+        raise BadSetting(f"{image}: {fault}. Pass another --grid.") from fault
 
 
 def _regions(path: Path, class_of: dict[int, str]) -> Regions:

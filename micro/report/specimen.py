@@ -114,6 +114,7 @@ def write_specimen(folder: Path, file: Path, operator: str = "") -> None:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "micro_version": version("micro"),
             "record": record,
+            "left_out": record.get("left_out", {}),  # no key in records of before
             "makers": sorted({source["maker"] for source in specimen.inputs if source["maker"]}),
             "grains": sum(facts.grains for facts in found.fields),
             "whole": sum(facts.whole for facts in found.fields),
@@ -132,6 +133,8 @@ def _read(folder: Path) -> Specimen:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise MicroError(f"{path}: cannot be read ({fault}). Name the --out of `micro measure`.") from fault
+    if not isinstance(record, dict) or not {"name", "inputs", "reading", "micro_version"} <= record.keys():
+        raise MicroError(f"{path}: is not the record of a specimen. Name the --out of `micro measure`.")
     if "refusal" in record:
         raise MicroError(f"{path}: holds no grain size. {record['refusal']}")
     return Specimen(folder, record)

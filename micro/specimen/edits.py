@@ -75,10 +75,12 @@ def altered(labels: NDArray[np.int32], found: Mapping[int, tuple[int, float, flo
 
     found: number -> area in pixels, y and x of its middle.
     """
+    kept = sorted(number for number, (area_px, _, _) in found.items() if area_px)
+    if labels.max(initial=0) > max(kept, default=0):  # of which a table would have a row for each number below
+        return Change(before=len(kept), after=len(np.unique(labels[labels > 0])))
     table = measure.columns(labels)
     now = np.stack([np.asarray(table[name], np.float64) for name in PLACE], axis=1)
     numbers = np.flatnonzero(now[:, 0]) + 1
-    kept = sorted(number for number, (area_px, _, _) in found.items() if area_px)
     then = np.array([found[number] for number in kept], np.float64).reshape(-1, 3)
     if numbers.tolist() == kept and np.abs(now[numbers - 1] - then).max(initial=0) < NEAR_PX:
         return None

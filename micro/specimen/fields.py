@@ -22,6 +22,7 @@ from micro.line.sources import find
 from micro.specimen.edits import PLACE
 
 IMAGES, REGIONS = "images.parquet", "regions.parquet"
+CLASS = "grain"
 
 
 Place = tuple[int, float, float]
@@ -35,6 +36,7 @@ class Labelled:
     name: of the field, which is the image's where there is one.
     image, image_sha256: the micrograph; None where only the labels are known.
     address: where its bytes lie, a path or a URL; None where nobody knows.
+    shape_px: height and width of the micrograph; None where only the labels are known.
     size: of a pixel, where something else than the label file says it.
     maker: which bundle found the grains, and with which settings.
     original: the label file as the bundle left it, where `labels` is a corrected one.
@@ -47,6 +49,7 @@ class Labelled:
     image: str | None = None
     image_sha256: str | None = None
     address: str | None = None
+    shape_px: tuple[int, int] | None = None
     size: PixelSize = UNKNOWN
     maker: str | None = None
     original: Path | None = None
@@ -69,12 +72,25 @@ def of_command(sources: Sequence[str], images: Path | None = None, store: str | 
     return of_run(runs[0], store)
 
 
+def left_out(sources: Sequence[str], store: str | None = None) -> dict[str, str]:
+    """Return the images of the run that a command line names of which there are no labels, each with the reason."""
+    columns = (schema.images.c.name, schema.images.c.state, schema.images.c.error)
+    query = sa.select(*columns).where(schema.images.c.labels.is_(None)).order_by(schema.images.c.name)
+    rows = (row for source in sources if is_run(Path(source)) for row in _asked(Path(source), store, query))
+    return {row["name"]: row["error"] or ("no labels" if row["state"] == schema.DONE else "not done") for row in rows}
+
+
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
     """Return the fields of each folder, by the folder's part of their names."""
     groups: dict[str, list[Labelled]] = defaultdict(list)
     for each in fields:
-        groups[each.name.rpartition("/")[0]].append(each)
+        groups[folder_of(each.name)].append(each)
     return dict(groups)
+
+
+def folder_of(name: str) -> str:
+    """Return the folder's part of the name of a field."""
+    return name.rpartition("/")[0]
 
 
 def of_files(sources: Sequence[str], images: Path | None = None) -> list[Labelled]:
@@ -103,7 +119,8 @@ def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folde
     with opened(found[0], found[0].name) as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     size = PixelSize(image.pixel_size_um, image.pixel_size_source)
-    return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), size)
+    shape_px = image.height_px, image.width_px
+    return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), shape_px, size)
 
 
 def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
@@ -111,13 +128,19 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
 
     folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
 
-    Raises MicroError where there is no such run, or no image of it has labels.
+    Raises MicroError where there is no such run, no image of it has labels, or these are of other things than grains.
     """
     rows = [row for row in _rows(folder / IMAGES) if row["labels"]]
     if not rows:
         raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
     stored: dict[tuple[str, str], dict[int, Place]] = defaultdict(dict)
-    for region in _rows(folder / REGIONS):
+    regions = _rows(folder / REGIONS)
+    others = sorted({region["class"] for region in regions} - {CLASS})
+    if others:
+        raise MicroError(
+            f"{folder}: this run found {', '.join(others)}, and not grains. Name the --out of a run that finds grains."
+        )
+    for region in regions:
         area_px, y, x = (region[name] for name in PLACE)
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
@@ -129,10 +152,14 @@ def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
     """Return what only the ledger knows of the images of a run, by label file: their address, and what was asked."""
     columns = (schema.images.c.labels, schema.images.c.address, schema.runs.c.recipe)
     query = sa.select(*columns).join(schema.runs).where(schema.images.c.labels.is_not(None))
+    return {row["labels"]: row for row in _asked(folder, store, query)}
+
+
+def _asked(folder: Path, store: str | None, query: sa.Select[Any]) -> list[dict[str, Any]]:
     engine = schema.ledger_of(folder, store)
     try:
         with engine.connect() as connection:
-            return {row["labels"]: {**row} for row in connection.execute(query).mappings()}
+            return [{**row} for row in connection.execute(query).mappings()]
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:
@@ -150,6 +177,7 @@ def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], sa
         image=row["image"],
         image_sha256=row["sha256"],
         address=row["address"],
+        shape_px=(row["height_px"], row["width_px"]),
         size=PixelSize(row["pixel_size_um"], row["pixel_size_source"]),
         maker=f"{row['model']} {row['model_version']}{settings}, weights SHA-256 {row['weights_sha256']}",
         original=None if corrected is None else original,

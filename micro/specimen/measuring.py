@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ from micro.line import RECORD_NAME as RUN_NAME
 from micro.line.sources import is_address
 from micro.regions import Progress
 from micro.specimen.edits import Change, altered, compare
-from micro.specimen.fields import Labelled, is_run
+from micro.specimen.fields import CLASS, Labelled, is_run
 
-CLASS = "grain"
 RECORD_NAME = "specimen.json"
+MOST_PIECES = 4
+"""Pieces a number that may be slips: grains annotated by hand have 1.02, a photograph has hundreds, and a mask of
+classes as many as it has grains."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +54,35 @@ class Measured:
 
     assessment: None without a pixel size; `refusal` then says which field has none, and how to give it.
     edits: by field, what people changed.
+    left_out: by name, why an image of the run that was measured is no field.
     """
 
     name: str
     assessment: Assessment | None
     refusal: str | None
     edits: dict[str, Change] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return the page to print."""
         page = [self.assessment.describe()] if self.assessment else [f"{self.name}: no grain size. {self.refusal}"]
-        return "\n".join([*page, *(f"Corrected: {name}: {change}" for name, change in self.edits.items())])
+        page += [f"Corrected: {name}: {change}" for name, change in self.edits.items()]
+        return "\n".join([*page, *(f"Left out: {name}: {reason}" for name, reason in self.left_out.items())])
 
 
 def measure_steps(
-    fields: Sequence[Labelled], out: Path, name: str, reading: Reading, command: str = ""
+    fields: Sequence[Labelled],
+    out: Path,
+    name: str,
+    reading: Reading,
+    command: str = "",
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Progress, None, Measured]:
     """Measure the fields of one specimen and leave regions.csv, regions.parquet and specimen.json in `out`.
 
     Yields once a field. Nothing is written until all fields are measured.
 
-    command: what was typed, for the record.
+    command: what was typed, for the record. left_out: images of the run that are no fields, and why, to be told.
 
     Raises MicroError where a field cannot be read or holds no grain: a specimen is all of its fields, or none. It does
     too where `out` is the folder of a run, whose own tables have the same names.
@@ -88,6 +99,7 @@ def measure_steps(
     refusal = None
     for each in fields:
         file = formats.read_label_file(each.labels)
+        _refuse_other_shape(each, file.labels.shape)
         change = _change(each, file.labels)
         if change is not None:
             edits[each.name] = change
@@ -100,24 +112,61 @@ def measure_steps(
         except UnknownPixelSize as fault:
             refusal = refusal or str(fault)
         yield Progress(len(inputs), len(fields), each.name)
-    found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits)
+    found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits, left_out)
     _write(out, tables, _record(found, inputs, reading, command))
     return found
+
+
+def _refuse_other_shape(each: Labelled, shape_px: tuple[int, ...]) -> None:
+    """Raise UnreadableImage where labels have other pixels than their micrograph, whose pixel size is not theirs."""
+    if each.shape_px not in (None, shape_px):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (shape_px, each.shape_px))
+        raise UnreadableImage(
+            f"{each.labels}: {ours} px, and its image {each.image} is {theirs} px. Save the labels at the size of "
+            "the image."
+        )
 
 
 def grains_of(path: Path, labels: NDArray[np.int32], reading: Reading) -> NDArray[np.integer]:
     """Return the grains (Y, X) in the labels (Y, X) of a file, numbered as in it; its path is for messages.
 
-    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one.
+    Raises UnreadableImage where the labels look like a mask of boundaries, and are not to be read as one, where they
+    are to be, and none of them is a boundary, where they look like a photograph or a mask of classes, and where all
+    grains are smaller than is asked for.
     """
     if reading.boundary_value is not None:
-        labels = grains_between(labels == reading.boundary_value)
-    elif labels.size and labels.max() > 0 and labels.max() == labels[labels > 0].min():
+        boundary = labels == reading.boundary_value
+        if not boundary.any():
+            held = ", ".join(map(str, np.unique(labels)[:5]))
+            raise UnreadableImage(
+                f"{path}: no pixel has the value {reading.boundary_value} of boundaries; it holds {held}. Pass the one "
+                f"that its boundaries have with --boundary-value."
+            )
+        labels = grains_between(boundary)
+    elif labels.size and labels.min() == 0 < labels.max() == labels[labels > 0].min():
         raise UnreadableImage(
             f"{path}: holds one region with the number {labels.max()}. If it is a mask of boundaries, pass "
             f"their value, such as --boundary-value {labels.max()}, or --boundary-value 0 if they are the black ones."
         )
-    return without_small(labels, reading.min_area_px)
+    else:
+        _refuse_pieces(path, labels)
+    grains = without_small(labels, reading.min_area_px)
+    if labels.any() and not grains.any():
+        raise UnreadableImage(f"{path}: no grain has {reading.min_area_px} px. Pass a smaller --min-area-px.")
+    return grains
+
+
+def _refuse_pieces(path: Path, labels: NDArray[np.int32]) -> None:
+    """Raise UnreadableImage where the numbers of labels (Y, X) lie about in so many pieces that they are not grains."""
+    from skimage.measure import label
+
+    pieces = label(labels, background=0, connectivity=1, return_num=True)[1]  # type: ignore[no-untyped-call]
+    numbers = np.count_nonzero(np.unique(labels))
+    if pieces > MOST_PIECES * numbers:
+        raise UnreadableImage(
+            f"{path}: its {numbers} numbers lie in {pieces} pieces, and a grain is in one. If it is a photograph, find "
+            "its grains with `micro predict`; if its numbers are classes, save a number for each grain."
+        )
 
 
 def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
@@ -175,8 +224,10 @@ def _seen_from(out: Path, address: str) -> str:
     """Return a path relative to a folder, where there is a relative way; a URL stays what it is."""
     if is_address(address):
         return address
+    place = Path(address)
     try:
-        return Path(os.path.relpath(address, out)).as_posix()
+        # what .. leads to from a folder that is a link is seen from where the link leads
+        return Path(os.path.relpath(place.parent.resolve() / place.name, out.resolve())).as_posix()
     except ValueError:  # another drive
         return address
 
@@ -186,6 +237,7 @@ def _record(found: Measured, inputs: Sequence[dict[str, Any]], reading: Reading,
     return {
         **size,
         "inputs": inputs,
+        "left_out": dict(found.left_out),
         "reading": {"boundary_value": reading.boundary_value, "min_area_px": reading.min_area_px},
         "command": command,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
