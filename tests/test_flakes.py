@@ -434,3 +434,34 @@ def test_a_profile_of_an_unknown_material_is_refused(tmp_path, capsys):
     out = tmp_path / "lab.yaml"
     assert run(["profile", str(tmp_path / "points.csv"), "--material", "cheese", "--out", str(out)]) == 2
     assert "graphene" in capsys.readouterr().err
+
+
+def profile_file(tmp_path, **facts):
+    point = thin_film.Point(image="chip.tif", layers=1, contrast_r=-0.13, contrast_g=-0.13, contrast_b=-0.09)
+    path = tmp_path / "lab.yaml"
+    thin_film.Profile(material="graphene", points=(point,), **facts).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"material": "hbn"}, {"material": "graphene", "oxide_nm": 300}, {"gamma": 2.2}], ids=str
+)
+def test_a_setting_that_a_profile_contradicts_is_refused_and_not_left_unheeded(tmp_path, asked):
+    profile = profile_file(tmp_path, oxide_nm=90, gamma=1.0)
+    with pytest.raises(BadSetting, match=r"lab\.yaml is of .* Leave one of the two out"):
+        FlakeSettings(**asked, profile=profile)
+
+
+def test_settings_that_a_profile_shares_or_leaves_open_stand_beside_it(tmp_path):
+    profile = profile_file(tmp_path, oxide_nm=90)
+    found = FlakeSettings(material="graphene", oxide_nm=90, gamma=2.2, profile=profile)
+    assert (found.profile.material, found.gamma) == ("graphene", 2.2)
+
+
+def test_a_profile_that_is_not_there_stops_a_run_before_its_first_image(tmp_path, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    out = tmp_path / "out"
+    arguments = ["predict", str(tmp_path / "chip.tif"), "--model", "flakes-thin", "--out", str(out)]
+    assert run([*arguments, "--set", f"profile={tmp_path / 'none.yaml'}"]) == 2
+    assert "not a microscope profile" in capsys.readouterr().err
+    assert not out.exists()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from scipy.ndimage import find_objects
 
 from micro import formats, outlines, terraces, thin_film
@@ -78,7 +78,7 @@ class FlakeSettings(TaskSettings):
     gamma: Literal["auto"] | Annotated[float, Field(ge=0.5, le=3)] = Field(
         default="auto", description="1.0 for a linear camera, 2.2 for pixels encoded for a screen"
     )
-    profile: str | thin_film.Profile | None = Field(
+    profile: Literal[""] | thin_film.Profile | None = Field(
         default=None,
         description="YAML file of a microscope setting, made by `micro profile`; empty: not the bundle's own either",
     )
@@ -90,6 +90,22 @@ class FlakeSettings(TaskSettings):
     sure_above: float = Field(
         default=0.8, ge=0, le=1, description="regions named with less probability are flagged for review"
     )
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _read_once(cls, profile: object, info: ValidationInfo) -> object:
+        """Return the profile that a file holds, so that a wrong file stops a run before its first image.
+
+        Raises BadSetting where another setting contradicts what the file says.
+        """
+        if not isinstance(profile, str) or not profile:
+            return profile
+        read = thin_film.Profile.load(Path(profile))
+        for name in ("material", "oxide_nm", "gamma"):
+            asked, known = info.data.get(name, "auto"), getattr(read, name)
+            if asked != "auto" and known is not None and asked != known:
+                raise BadSetting(f"{name}={asked}, but {profile} is of {name} {known}. Leave one of the two out.")
+        return read
 
 
 def scaling(pixels: NDArray[np.generic]) -> Scaling:
@@ -404,9 +420,7 @@ def _full(pixels: NDArray[np.generic]) -> float:
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
     profile = settings.profile or None
-    if isinstance(profile, str):
-        profile = thin_film.Profile.load(Path(profile))
-    elif profile and settings.material not in ("auto", profile.material):
+    if profile and settings.material not in ("auto", profile.material):
         profile = None  # the bundle's own is of another crystal than the one that the user names
     return thin_film.Asked(
         material=None if settings.material == "auto" else settings.material,
