@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from os.path import isfile  # unlike Path, it takes any text for no file
+from pathlib import Path
+from typing import Self
 
 from micro.recipe import Recipe
 from micro.regions import Maker
@@ -10,14 +13,27 @@ from micro.regions import Maker
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides a run's answers: two runs of one fingerprint say the same of the same image."""
+    """What decides a run's answers: two runs of one fingerprint say the same of the same image.
+
+    files: the hash of each file that the recipe's settings name, by the setting: its path does not say what is in it.
+    """
 
     recipe: Recipe
     maker: Maker
     micro_version: str
+    files: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, recipe: Recipe, maker: Maker, micro_version: str) -> Self:
+        """Return the identity of a run that begins now."""
+        named = {name: Path(value) for name, value in recipe.settings.items() if isinstance(value, str)}
+        files = {name: path.read_bytes() for name, path in named.items() if isfile(path)}
+        hashes = tuple((name, sha256(data).hexdigest()) for name, data in sorted(files.items()))
+        return cls(recipe, maker, micro_version, hashes)
 
     @property
     def fingerprint(self) -> str:
         """Return the hash of everything here but the words by which the user named the bundle."""
         facts = [self.recipe.model_dump(mode="json", exclude={"model"}), asdict(self.maker), self.micro_version]
+        facts += [dict(self.files)] if self.files else []
         return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
