@@ -1,9 +1,9 @@
 """What decides a run's answers."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from os.path import isfile  # unlike Path, it takes any text for no file
 from pathlib import Path
 from typing import Self
 
@@ -26,10 +26,12 @@ class Identity:
     @classmethod
     def of(cls, recipe: Recipe, maker: Maker, micro_version: str) -> Self:
         """Return the identity of a run that begins now."""
-        named = {name: Path(value) for name, value in recipe.settings.items() if isinstance(value, str)}
-        files = {name: path.read_bytes() for name, path in named.items() if isfile(path)}
-        hashes = tuple((name, sha256(data).hexdigest()) for name, data in sorted(files.items()))
-        return cls(recipe, maker, micro_version, hashes)
+        hashes = []
+        texts = {name: value for name, value in sorted(recipe.settings.items()) if isinstance(value, str)}
+        for name, value in texts.items():
+            with suppress(OSError, ValueError):  # most texts name no file, and some could not
+                hashes.append((name, sha256(Path(value).read_bytes()).hexdigest()))
+        return cls(recipe, maker, micro_version, tuple(hashes))
 
     @property
     def fingerprint(self) -> str:
