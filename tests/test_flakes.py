@@ -465,3 +465,33 @@ def test_a_profile_that_is_not_there_stops_a_run_before_its_first_image(tmp_path
     assert run([*arguments, "--set", f"profile={tmp_path / 'none.yaml'}"]) == 2
     assert "not a microscope profile" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("points.csv", "take the place of its own points"), ("", "cannot be written"), ("chip.tif/x.yaml", "cannot be")],
+)
+def test_a_profile_that_cannot_be_written_is_said_and_takes_the_place_of_nothing(tmp_path, out, message, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    points = tmp_path / "points.csv"
+    points.write_text("image,x,y,layers\nchip.tif,60,80,1\n", encoding="utf-8")
+    before = points.read_bytes()
+    assert run(["profile", str(points), "--material", "graphene", "--out", str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err
+    assert points.read_bytes() == before
+
+
+def test_a_profile_makes_the_folder_that_it_is_to_lie_in(tmp_path):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    (tmp_path / "points.csv").write_text("image,x,y,layers\nchip.tif,60,80,1\n", encoding="utf-8")
+    out = tmp_path / "microscopes" / "lab.yaml"
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(out)]) == 0
+    assert len(thin_film.Profile.load(out).points) == 1
+
+
+def test_an_image_given_as_the_table_of_points_is_refused_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "chip.tif").write_bytes(b"\xff" * 10_000)
+    assert (
+        run(["profile", str(tmp_path / "chip.tif"), "--material", "graphene", "--out", str(tmp_path / "a.yaml")]) == 2
+    )
+    assert len(capsys.readouterr().err) < 300 + len(str(tmp_path))

@@ -362,7 +362,9 @@ def read_points(path: Path) -> tuple[thin_film.Point, ...]:
         marks: dict[str, list[Mark]] = {}
         for row in rows:
             marks.setdefault(row["image"], []).append(_mark(row))
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
+    except UnicodeDecodeError as fault:
+        raise BadSetting(f"{path}: not a CSV table in UTF-8 ({fault.reason} at byte {fault.start}).") from fault
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as fault:
         raise BadSetting(
             f"{path}: a table with the columns image,x,y and layers or height_nm is needed, in pixels and, for each "
             f"point, whole layers or nm. {fault!r}"
