@@ -187,6 +187,32 @@ def test_dirt_that_wanders_is_no_crystal_by_its_colour():
     assert np.unique(np.argwhere(unseen(pixels, find="colour").labels)[:, 0]).min() >= 218
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((120, 160, 3), np.uint8),
+        np.random.default_rng(0).poisson(0.3, (120, 160, 3)).astype(np.uint8),
+        np.full((120, 160, 3), -0.25, np.float32),
+    ],
+    ids=["shutter closed", "shutter closed, with noise", "below zero, as after subtraction"],
+)
+def test_a_frame_without_light_is_scaled_and_shows_no_flake(pixels):
+    scale = scaling(pixels)
+    assert np.isfinite(scale.center).all()
+    assert not len(unseen(pixels, material="hbn", find="auto"))
+    labels = np.zeros(pixels.shape[:2], np.int32)
+    identity = named(Micrograph(pixels), labels, material="graphene")
+    assert identity.class_names == ()
+
+
+def test_the_smallest_terrace_may_be_a_single_pixel():
+    _, pixels, _ = photograph(grain=1.0)
+    specks = np.zeros(pixels.shape[:2], np.int32)
+    specks[100, 100], specks[60:65, 60:65], specks[120:126, 100:105] = 1, 2, 3  # 1 and 2 pixels are left without a rim
+    regions = Regions(specks, ("flake",) * 3, np.ones(3, np.float32))
+    assert len(refine(regions, pixels, scaling(pixels), FlakeSettings(min_area_px=1))) <= 3
+
+
 def test_places_do_not_depend_on_the_blocks_in_which_they_are_looked_for(monkeypatch):
     _, pixels, _ = photograph(grain=3.0, dots=0.02)
     whole = unseen(pixels, find="colour")

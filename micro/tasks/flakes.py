@@ -119,7 +119,8 @@ def scaling(pixels: NDArray[np.generic]) -> Scaling:
     """
     light = substrate(pixels)
     level = light.center.mean((1, 2), keepdims=True)
-    hue = (level / level.mean() - 1).clip(-MOST_HUE, MOST_HUE)
+    grey = level.mean()
+    hue = (level / grey - 1 if grey else np.zeros_like(level)).clip(-MOST_HUE, MOST_HUE)
     return Scaling((light.center - hue * light.spread).astype(np.float32), light.spread)
 
 
