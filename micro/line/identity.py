@@ -26,12 +26,7 @@ class Identity:
     @classmethod
     def of(cls, recipe: Recipe, maker: Maker, micro_version: str) -> Self:
         """Return the identity of a run that begins now."""
-        hashes = []
-        texts = {name: value for name, value in sorted(recipe.settings.items()) if isinstance(value, str)}
-        for name, value in texts.items():
-            with suppress(OSError, ValueError):  # most texts name no file, and some could not
-                hashes.append((name, sha256(Path(value).read_bytes()).hexdigest()))
-        return cls(recipe, maker, micro_version, tuple(hashes))
+        return cls(recipe, maker, micro_version, files_of(recipe))
 
     @property
     def fingerprint(self) -> str:
@@ -39,3 +34,13 @@ class Identity:
         facts = [self.recipe.model_dump(mode="json", exclude={"model"}), asdict(self.maker), self.micro_version]
         facts += [dict(self.files)] if self.files else []
         return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def files_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """Return the settings that name a file, each with the hash of what is in it now."""
+    hashes = []
+    texts = {name: value for name, value in sorted(recipe.settings.items()) if isinstance(value, str)}
+    for name, value in texts.items():
+        with suppress(OSError, ValueError):  # most texts name no file, and some could not
+            hashes.append((name, sha256(Path(value).read_bytes()).hexdigest()))
+    return tuple(hashes)
