@@ -343,6 +343,17 @@ def test_points_in_a_table_become_a_profile_that_names_layers(tmp_path):
     assert identity.columns["layers_probability"][0] > 0.95
 
 
+def test_the_brightest_crystal_of_an_image_in_floats_is_not_taken_for_saturated():
+    pixels = np.full((160, 240, 3), 0.25, np.float32)
+    pixels[40:120, 60:140] = (0.4, 0.5, 0.35)
+    mark = flakes.Mark(100, 80, height_nm=60)
+    (point,) = flakes.known_points(Micrograph(pixels), [mark])
+    assert (point.contrast_r, point.contrast_g) == pytest.approx((0.6, 1.0), abs=0.01)
+    pixels[40:120, 60:140] = 1
+    with pytest.raises(BadSetting, match="saturated"):
+        flakes.known_points(Micrograph((255 * pixels).astype(np.uint8)), [mark])
+
+
 def test_points_with_heights_make_a_profile_too(tmp_path, capsys):
     image, labels = drawn_chip()
     write_image(tmp_path / "chip.tif", image)

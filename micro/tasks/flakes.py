@@ -404,7 +404,7 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
             for middle, length in zip((mark.y_px, mark.x_px), shape_px, strict=True)
         )
         pixels = image.pixels[rows, across].astype(np.float64)
-        if np.median(pixels.max(2)) >= SATURATED * _full(image.pixels):
+        if np.median(pixels.max(2)) >= SATURATED * _ceiling(image.pixels):
             raise BadSetting(f"{where} is saturated, and its contrast is lost. Expose less.")
         center, spread = light.window(shape_px, rows, across)
         red, green, blue = np.median((pixels.transpose(2, 0, 1) - center) / spread, axis=(1, 2)).tolist()
@@ -416,9 +416,9 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
     return tuple(points)
 
 
-def _full(pixels: NDArray[np.generic]) -> float:
-    """Return the largest value that such pixels can have; for floats the largest one they do have."""
-    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else float(pixels.max())
+def _ceiling(pixels: NDArray[np.generic]) -> float:
+    """Return the largest value that such pixels can have; floats know none."""
+    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else np.inf
 
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
@@ -436,7 +436,7 @@ def _asked(settings: FlakeSettings) -> thin_film.Asked:
 def _saturated(regions: Regions, pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return for each region and channel (R, C) whether too much of it is as bright as a pixel can be, or black."""
     count, channels = len(regions) + 1, pixels.shape[2]
-    full = _full(pixels) if pixels.dtype.kind == "u" else np.inf
+    full = _ceiling(pixels)
     total, lost = np.zeros(count), np.zeros((count, channels))
     for rows in _strips(pixels.shape[0]):
         inside = regions.labels[rows] > 0
@@ -457,7 +457,8 @@ def _context(pixels: NDArray[np.generic], light: Scaling, covered: NDArray[np.bo
     center, spread = light.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
     contrast = ((small.transpose(2, 0, 1) - center) / spread).astype(np.float32)
     free = thumbnail(covered[..., np.newaxis].astype(np.uint8), factor)[..., 0] == 0
-    free &= (small < CONTEXT_BRIGHTEST * _full(pixels)).all(2)
+    ceiling = _ceiling(pixels)
+    free &= (small < CONTEXT_BRIGHTEST * (ceiling if np.isfinite(ceiling) else float(pixels.max()))).all(2)
     free &= (np.abs(contrast).max(0) > CONTEXT_LEAST) & (contrast.max(0) < CONTEXT_MOST)
     return terraces.even_patches(contrast, free)
 
