@@ -124,7 +124,7 @@ def substrate(pixels: NDArray[np.generic], covered: NDArray[np.bool_] | None = N
     correction = near @ (weight * (sample - fitted)) / (near @ weight + 0.1 * near.sum(axis=1, keepdims=True))
     center = (_quadratic(node_y, node_x) @ surface + correction).clip(0)
 
-    floor = float(sample.max()) / 50 or 1.0
+    floor = max(float(sample.max()), 0.0) / 50 or 1.0
     grid = center.T.reshape(-1, SURFACE_NODES, SURFACE_NODES).astype(np.float32)
     return Scaling(grid, np.maximum(grid, np.float32(floor)))
 

@@ -20,6 +20,7 @@ LEAST_LIKENESS = 0.35  # correlation of two overlaps from which their shift is b
 LEAST_STRUCTURE = 0.004  # standard deviation of contrasts below which an overlap shows nothing
 LEAST_OVERLAP_PX = 12
 LEAST_OVERLAP = 0.1  # of an image, where nobody says how far images overlap
+MOST_DRIFT = 0.25  # of an image: neighbours in a row lie no further down or up; marks that repeat say they do
 RELIEF_PX, MOST_RELIEF = 8, 0.2
 DARK = -0.1  # contrast, on average, below which a place may lie in a dark corner
 TRUST_IN_THE_STAGE = 0.05  # weight of a stated position beside a measured shift
@@ -78,7 +79,9 @@ def pitch(pairs: Sequence[tuple[Plane, Plane]], axis: int) -> NDArray[np.float64
             one, other, reference_mask=everywhere, moving_mask=everywhere, overlap_ratio=LEAST_OVERLAP
         )
         shift = _shift(one, other, moved, 2)
-        if shift is not None and shift[2] >= LEAST_LIKENESS and shift[axis] > abs(shift[1 - axis]):
+        if shift is None or shift[2] < LEAST_LIKENESS:
+            continue
+        if abs(shift[1 - axis]) < min(shift[axis], MOST_DRIFT * one.shape[1 - axis]):
             found.append(shift[:2])
     return np.median(found, axis=0) if found else None
 

@@ -85,7 +85,10 @@ def split(labels: NDArray[np.int32], chip: Chip) -> tuple[NDArray[np.int32], lis
         window = _widened(tight, labels.shape)
         contrast = chip.contrast(window)
         parts = terraces.split(
-            contrast, labels[window] == index + 1, step=chip.limits.step, min_area_px=chip.limits.min_area_px // 2
+            contrast,
+            labels[window] == index + 1,
+            step=chip.limits.step,
+            min_area_px=max(1, chip.limits.min_area_px // 2),
         )
         for number in range(1, int(parts.max()) + 1):
             part = parts == number
@@ -100,6 +103,8 @@ def add_by_colour(labels: NDArray[np.int32], chip: Chip) -> int:
     kinds = np.empty(labels.shape, np.uint8)
     for tile in blocks(labels.shape, Tiling(size_px=PLACES_PX, halo_px=16, stride_px=16)):
         kinds[tile.write] = terraces.places(chip.contrast(tile.read), chip.stray)[tile.keep]
+    if not (kinds == terraces.BARE).any():
+        return 0  # a black frame: without a substrate there is no contrast to it
     _, found, facts, _ = cv2.connectedComponentsWithStats(
         (kinds == terraces.CRYSTAL).view(np.uint8), connectivity=4, ltype=cv2.CV_32S
     )

@@ -187,6 +187,32 @@ def test_dirt_that_wanders_is_no_crystal_by_its_colour():
     assert np.unique(np.argwhere(unseen(pixels, find="colour").labels)[:, 0]).min() >= 218
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((120, 160, 3), np.uint8),
+        np.random.default_rng(0).poisson(0.3, (120, 160, 3)).astype(np.uint8),
+        np.full((120, 160, 3), -0.25, np.float32),
+    ],
+    ids=["shutter closed", "shutter closed, with noise", "below zero, as after subtraction"],
+)
+def test_a_frame_without_light_is_scaled_and_shows_no_flake(pixels):
+    scale = scaling(pixels)
+    assert np.isfinite(scale.center).all()
+    assert not len(unseen(pixels, material="hbn", find="auto"))
+    labels = np.zeros(pixels.shape[:2], np.int32)
+    identity = named(Micrograph(pixels), labels, material="graphene")
+    assert identity.class_names == ()
+
+
+def test_the_smallest_terrace_may_be_a_single_pixel():
+    _, pixels, _ = photograph(grain=1.0)
+    specks = np.zeros(pixels.shape[:2], np.int32)
+    specks[100, 100], specks[60:65, 60:65], specks[120:126, 100:105] = 1, 2, 3  # 1 and 2 pixels are left without a rim
+    regions = Regions(specks, ("flake",) * 3, np.ones(3, np.float32))
+    assert len(refine(regions, pixels, scaling(pixels), FlakeSettings(min_area_px=1))) <= 3
+
+
 def test_places_do_not_depend_on_the_blocks_in_which_they_are_looked_for(monkeypatch):
     _, pixels, _ = photograph(grain=3.0, dots=0.02)
     whole = unseen(pixels, find="colour")
@@ -317,6 +343,17 @@ def test_points_in_a_table_become_a_profile_that_names_layers(tmp_path):
     assert identity.columns["layers_probability"][0] > 0.95
 
 
+def test_the_brightest_crystal_of_an_image_in_floats_is_not_taken_for_saturated():
+    pixels = np.full((160, 240, 3), 0.25, np.float32)
+    pixels[40:120, 60:140] = (0.4, 0.5, 0.35)
+    mark = flakes.Mark(100, 80, height_nm=60)
+    (point,) = flakes.known_points(Micrograph(pixels), [mark])
+    assert (point.contrast_r, point.contrast_g) == pytest.approx((0.6, 1.0), abs=0.01)
+    pixels[40:120, 60:140] = 1
+    with pytest.raises(BadSetting, match="saturated"):
+        flakes.known_points(Micrograph((255 * pixels).astype(np.uint8)), [mark])
+
+
 def test_points_with_heights_make_a_profile_too(tmp_path, capsys):
     image, labels = drawn_chip()
     write_image(tmp_path / "chip.tif", image)
@@ -434,3 +471,64 @@ def test_a_profile_of_an_unknown_material_is_refused(tmp_path, capsys):
     out = tmp_path / "lab.yaml"
     assert run(["profile", str(tmp_path / "points.csv"), "--material", "cheese", "--out", str(out)]) == 2
     assert "graphene" in capsys.readouterr().err
+
+
+def profile_file(tmp_path, **facts):
+    point = thin_film.Point(image="chip.tif", layers=1, contrast_r=-0.13, contrast_g=-0.13, contrast_b=-0.09)
+    path = tmp_path / "lab.yaml"
+    thin_film.Profile(material="graphene", points=(point,), **facts).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"material": "hbn"}, {"material": "graphene", "oxide_nm": 300}, {"gamma": 2.2}], ids=str
+)
+def test_a_setting_that_a_profile_contradicts_is_refused_and_not_left_unheeded(tmp_path, asked):
+    profile = profile_file(tmp_path, oxide_nm=90, gamma=1.0)
+    with pytest.raises(BadSetting, match=r"lab\.yaml is of .* Leave one of the two out"):
+        FlakeSettings(**asked, profile=profile)
+
+
+def test_settings_that_a_profile_shares_or_leaves_open_stand_beside_it(tmp_path):
+    profile = profile_file(tmp_path, oxide_nm=90)
+    found = FlakeSettings(material="graphene", oxide_nm=90, gamma=2.2, profile=profile)
+    assert (found.profile.material, found.gamma) == ("graphene", 2.2)
+
+
+def test_a_profile_that_is_not_there_stops_a_run_before_its_first_image(tmp_path, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    out = tmp_path / "out"
+    arguments = ["predict", str(tmp_path / "chip.tif"), "--model", "flakes-thin", "--out", str(out)]
+    assert run([*arguments, "--set", f"profile={tmp_path / 'none.yaml'}"]) == 2
+    assert "not a microscope profile" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("points.csv", "take the place of its own points"), ("", "cannot be written"), ("chip.tif/x.yaml", "cannot be")],
+)
+def test_a_profile_that_cannot_be_written_is_said_and_takes_the_place_of_nothing(tmp_path, out, message, capsys):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    points = tmp_path / "points.csv"
+    points.write_text("image,x,y,layers\nchip.tif,60,80,1\n", encoding="utf-8")
+    before = points.read_bytes()
+    assert run(["profile", str(points), "--material", "graphene", "--out", str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err
+    assert points.read_bytes() == before
+
+
+def test_a_profile_makes_the_folder_that_it_is_to_lie_in(tmp_path):
+    write_image(tmp_path / "chip.tif", drawn_chip()[0])
+    (tmp_path / "points.csv").write_text("image,x,y,layers\nchip.tif,60,80,1\n", encoding="utf-8")
+    out = tmp_path / "microscopes" / "lab.yaml"
+    assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(out)]) == 0
+    assert len(thin_film.Profile.load(out).points) == 1
+
+
+def test_an_image_given_as_the_table_of_points_is_refused_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "chip.tif").write_bytes(b"\xff" * 10_000)
+    assert (
+        run(["profile", str(tmp_path / "chip.tif"), "--material", "graphene", "--out", str(tmp_path / "a.yaml")]) == 2
+    )
+    assert len(capsys.readouterr().err) < 300 + len(str(tmp_path))

@@ -16,6 +16,7 @@ from micro.grain_size import Field
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.scenes import grains
+from micro.thin_film import Point, Profile
 from micro_napari.aside import GLIMPSE_PX, Aside, Question, Specimen
 from micro_napari.commands import Ended, predict_line, run_steps, stand_behind
 
@@ -99,6 +100,19 @@ def test_closing_stops_it_soon_and_the_next_question_is_answered(aside, model, i
 def test_a_refusal_has_the_engines_sentence(aside, image):
     with pytest.raises(MicroError, match="No bundle 'absent'"):
         finished(aside.predict_steps(Question(Recipe(model="absent"), image)))
+
+
+def test_a_profile_that_was_saved_anew_is_read_anew(aside, tmp_path):
+    blank = Micrograph(np.full((96, 96, 3), 120, np.uint8))
+    path = tmp_path / "microscope.yaml"
+    point = Point(image="chip.tif", layers=1, contrast_r=-0.13, contrast_g=-0.13, contrast_b=-0.09)
+    recipe = Recipe(model="flakes-thin", settings={"material": "graphene", "profile": str(path)})
+    Profile(material="graphene", points=(point,)).save(path)
+    _, answer = finished(aside.predict_steps(Question(recipe, blank)))
+    assert len(answer.regions) == 0
+    Profile(material="hbn", points=(point,)).save(path)
+    with pytest.raises(MicroError, match="is of material hbn"):
+        finished(aside.predict_steps(Question(recipe, blank)))
 
 
 def test_a_process_that_dies_is_reported_and_replaced(aside, model, image):

@@ -311,6 +311,20 @@ def test_another_recipe_in_the_same_folder_is_refused_and_overwriting_starts_ane
     assert json.loads((tmp_path / "out" / "run.json").read_text())["recipe"]["settings"] == {"min_area_px": 9}
 
 
+def test_a_setting_whose_file_says_something_else_since_is_another_recipe(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 2)
+    profile = tmp_path / "microscope.yaml"
+    recipe = Recipe(model="toy", settings={"profile": str(profile), "ok_classes": "no file, " * 100})
+    profile.write_text("points: 4\n", encoding="utf-8")
+    run(folder, tmp_path / "out", recipe=recipe)
+    assert run(folder, tmp_path / "out", recipe=recipe).unchanged == 2
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["files_sha256"] == {"profile": hashlib.sha256(profile.read_bytes()).hexdigest()}
+    profile.write_text("points: 5\n", encoding="utf-8")
+    with pytest.raises(RunRefused, match=r"microscope\.yaml: another file then"):
+        run(folder, tmp_path / "out", recipe=recipe)
+
+
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 3)
     with closing(steps(folder, tmp_path / "out")) as first:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from micro import cli, formats
+from micro import cli, formats, mosaic
 from micro.errors import BadSetting
 from micro.formats import stage
 from micro.line import schema, tables
@@ -147,6 +147,93 @@ def test_images_without_positions_are_refused_with_the_ways_to_give_them(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--columns", "0"], "a row has one image or more"),
+        (["--columns", "2", "--overlap", "1.5"], "a share of an image is below 1"),
+        (["--columns", "2", "--overlap", "-1"], "a share of an image is below 1"),
+        (["--columns", "2", "--overlap", "nan"], "a share of an image is below 1"),
+        (["--columns", "2", "--slack-px", "-5"], "off by 0 px or more"),
+        (["--columns", "2", "--out", "run/ledger.sqlite"], "Give another --out"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_a_sentence(
+    tmp_path, specimen, arguments, message, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["1.png", "2.png"])
+    assert cli.run(["scan", str(run), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1.png,nan,0\n2.png,110,0\n", "1.png is no number"),
+        ("1.png,0,0\n2.png,110,inf\n", "2.png is no number"),
+        ("1.png,0,0\n2.png,110,0\n1.png,5000,0\n", "two positions of 1.png"),
+    ],
+)
+def test_a_table_of_positions_that_cannot_be_true_is_refused(tmp_path, rows, message):
+    (tmp_path / "positions.csv").write_text("image,x_um,y_um\n" + rows, encoding="utf-8")
+    with pytest.raises(BadSetting, match=message):
+        stage.read_places(tmp_path / "positions.csv")
+
+
+def test_positions_in_a_wrong_unit_by_which_nothing_overlaps_are_said(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["x0_y0.png", f"x{UM * 220}_y0.png"])
+    assert cli.run(["scan", str(run), "--unit", "um"]) == 0
+    assert "No two images overlap" not in capsys.readouterr().out
+    assert cli.run(["scan", str(run), "--unit", "mm"]) == 0
+    assert "No two images overlap" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("overlap", [[], ["--overlap", "0.26"]], ids=["measured", "given"])
+@pytest.mark.parametrize("um", [UM, None])
+def test_columns_that_count_to_the_left_are_laid_to_the_left_on_a_mirrored_stage(tmp_path, specimen, overlap, um):
+    names = [f"r{row}_c{2 - column}.png" for row in (0, 1) for column in (0, 1, 2)]
+    run = scanned(tmp_path, specimen, CORNERS, names, um)
+    assert cli.run(["scan", str(run), "--mirror", "x", *overlap]) == 0
+    placed = {row["image"]: row for row in rows_of(run / "scan/tiles.csv")}
+    found = np.array([(float(placed[name]["map_y_px"]), float(placed[name]["map_x_px"])) for name in names])
+    np.testing.assert_allclose(found - found[0], CORNERS, atol=1)
+    first, third = placed["r0_c0.png"], placed["r0_c2.png"]
+    unit = "px" if um is None else "um"
+    # places are told from the middle of the first image, and along the stage
+    assert float(first[f"stage_x_{unit}"]) == pytest.approx(0, abs=0.01)
+    assert float(third[f"stage_x_{unit}"]) == pytest.approx(440 * (um or 1), abs=1)
+
+
+def test_marks_that_repeat_do_not_make_neighbours_in_a_row_lie_above_each_other():
+    rng = np.random.default_rng(3)
+    field = rng.normal(0, 0.05, (320, 520)).astype(np.float32)
+    one = field[120:, :260]
+    assert mosaic.pitch([(one, field[120:, 160:420])], 1) == pytest.approx([0, 160], abs=1)
+    assert mosaic.pitch([(one, field[10:210, 160:420])], 1) is None
+
+
+def test_a_scan_of_a_run_that_was_killed_before_its_tables_says_what_the_ledger_says(tmp_path, specimen):
+    names = [f"{number:02}.png" for number in (1, 2, 3, 4, 5, 6)]
+    run = scanned(tmp_path, specimen, CORNERS, names)
+    assert cli.run(["scan", str(run), "--columns", "3"]) == 0
+    whole = (run / "scan/flakes.csv").read_bytes()
+    (run / "regions.parquet").unlink()
+    (run / "regions.csv").unlink()
+    assert cli.run(["scan", str(run), "--columns", "3"]) == 0
+    assert (run / "scan/flakes.csv").read_bytes() == whole
+
+
+def test_images_whose_pixels_have_two_sizes_are_refused(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["1.png", "2.png"])
+    database = schema.connect(run, writes=True)
+    with database.begin() as connection:
+        connection.execute(schema.images.update().where(schema.images.c.name == "2.png").values(pixel_size_um=2 * UM))
+    database.dispose()
+    assert cli.run(["scan", str(run), "--columns", "2"]) == 2
+    assert "0.5 um, 1 um" in capsys.readouterr().err
+
+
 def test_positions_without_a_pixel_size_are_refused(tmp_path, specimen, capsys):
     run = scanned(tmp_path, specimen, CORNERS[:2], ["x0um_y0um.png", "x110um_y0um.png"], um=None)
     assert cli.run(["scan", str(run)]) == 2
@@ -164,6 +251,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
         ("X=9.2833Y=-10.2041.png", "mm", (9283.3, -10204.1)),
         ("scan/x120um_y-40um.tif", None, (120, -40)),
         ("a_x 1.5mm, y 2mm.jpg", None, (1500, 2000)),
+        ("x120um_y0.09mm.tif", None, (120, 90)),
+        ("x120_y40um.tif", "mm", (120, 40)),
+        ("x120\N{MICRO SIGN}m_y-40\N{GREEK SMALL LETTER MU}m.tif", None, (120, -40)),
         ("max3_by4.png", "um", None),
         ("07.png", "um", None),
     ],
@@ -195,3 +285,12 @@ def test_ome_tiff_states_a_place_in_its_own_unit(tmp_path):
     assert stage.place_in_ome(tmp_path / "b.ome.tif") is None
     (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n")
     assert stage.place_in_ome(tmp_path / "c.png") is None
+
+
+@pytest.mark.parametrize(
+    "plane", ['<Plane PositionX="1.5', '<Plane PositionX="left" PositionXUnit="mm" PositionY="1" PositionYUnit="mm"/>']
+)
+def test_ome_tiff_whose_place_cannot_be_read_states_none(tmp_path, plane):
+    head = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8), description=f"{head}{plane}</OME>", metadata=None)
+    assert stage.place_in_ome(tmp_path / "a.tif") is None

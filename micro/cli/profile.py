@@ -43,13 +43,19 @@ def profile(
     from micro.errors import BadSetting
     from micro.tasks import flakes
 
+    if out_file.resolve() == points.resolve():
+        raise BadSetting(f"{out_file}: the profile would take the place of its own points. Give another --out.")
     known = flakes.read_points(points)
     try:
         made = thin_film.Profile(material=material, oxide_nm=oxide_nm, gamma=gamma, points=known)  # type: ignore[arg-type]
     except ValidationError as fault:
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(reasons) from fault
-    made.save(out_file)
+    try:
+        out_file.parent.mkdir(parents=True, exist_ok=True)
+        made.save(out_file)
+    except OSError as fault:
+        raise BadSetting(f"{out_file}: cannot be written ({fault.strerror}). Give another --out.") from fault
     out.print(f"{out_file}: {len(known)} points of {material}.")
     if len(known) > 1:
         answers = thin_film.named_by_the_others(made)

@@ -1,6 +1,7 @@
 """Where on the stage an image was taken: from its name, a table, or the metadata of OME-TIFF."""
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -11,8 +12,10 @@ from micro.errors import BadSetting
 from micro.formats.pixel_size import um_per
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
+_UNIT = "[u\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}]m|mm|nm"
 _PLACE = re.compile(
-    rf"(?<![a-z])x[=_ ]?(?P<x>{_NUMBER})(?P<unit>um|mm|nm)?[_ ,;]*y[=_ ]?(?P<y>{_NUMBER})(?:um|mm|nm)?", re.IGNORECASE
+    rf"(?<![a-z])x[=_ ]?(?P<x>{_NUMBER})(?P<x_unit>{_UNIT})?[_ ,;]*y[=_ ]?(?P<y>{_NUMBER})(?P<y_unit>{_UNIT})?",
+    re.IGNORECASE,
 )
 _ROW_AND_COLUMN = re.compile(r"(?<![a-z])r(?:ow)?[=_ ]?(\d+)[_ ,;-]*c(?:ol(?:umn)?)?[=_ ]?(\d+)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"(\d+)\D*$")
@@ -40,10 +43,11 @@ def place_in_name(name: str, unit: str | None = None) -> Place | None:
     found = _PLACE.search(PurePosixPath(name).stem)
     if found is None:
         return None
-    factor = um_per(found["unit"] or unit or "")
-    if factor is None:
+    x_unit, y_unit = found["x_unit"] or found["y_unit"], found["y_unit"] or found["x_unit"]
+    factors = [um_per(each or unit or "") for each in (x_unit, y_unit)]
+    if factors[0] is None or factors[1] is None:
         raise BadSetting(f"{name}: states a place without a unit. Give --unit um or --unit mm.")
-    return Place(float(found["x"]) * factor, float(found["y"]) * factor)
+    return Place(float(found["x"]) * factors[0], float(found["y"]) * factors[1])
 
 
 def cells_in_names(names: Sequence[str], columns: int | None = None) -> dict[str, Cell]:
@@ -93,15 +97,21 @@ def read_places(path: Path) -> dict[str, Place]:
             rows = list(csv.DictReader(file))
         unit = "mm" if rows and "x_mm" in rows[0] else "um"
         factor = 1e3 if unit == "mm" else 1.0
-        places = {
-            row["image"]: Place(float(row[f"x_{unit}"]) * factor, float(row[f"y_{unit}"]) * factor) for row in rows
-        }
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
+        stated = [(row["image"], float(row[f"x_{unit}"]) * factor, float(row[f"y_{unit}"]) * factor) for row in rows]
+    except UnicodeDecodeError as fault:
+        raise BadSetting(f"{path}: not a CSV table in UTF-8 ({fault.reason} at byte {fault.start}).") from fault
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as fault:
         raise BadSetting(
             f"{path}: a table with the columns image,x_um,y_um (or x_mm,y_mm) is needed. {fault!r}"
         ) from fault
-    if not places:
+    if not stated:
         raise BadSetting(f"{path}: there is no position in this table.")
+    places: dict[str, Place] = {}
+    for image, x_um, y_um in stated:
+        if not (math.isfinite(x_um) and math.isfinite(y_um)):
+            raise BadSetting(f"{path}: the position of {image} is no number.")
+        if places.setdefault(image, Place(x_um, y_um)) != (x_um, y_um):
+            raise BadSetting(f"{path}: states two positions of {image}.")
     return places
 
 
@@ -116,11 +126,14 @@ def place_in_ome(path: Path) -> Place | None:
         return None
     if not metadata:
         return None
-    plane = next((part for part in ElementTree.fromstring(metadata).iter() if part.tag.endswith("}Plane")), None)
-    if plane is None or "PositionX" not in plane.attrib or "PositionY" not in plane.attrib:
+    try:
+        plane = next((part for part in ElementTree.fromstring(metadata).iter() if part.tag.endswith("}Plane")), None)
+        if plane is None or "PositionX" not in plane.attrib or "PositionY" not in plane.attrib:
+            return None
+        # without a unit the schema's default is a "reference frame", which is no length
+        factors = [um_per(plane.get(f"Position{axis}Unit", "")) for axis in "XY"]
+        if factors[0] is None or factors[1] is None:
+            return None
+        return Place(float(plane.attrib["PositionX"]) * factors[0], float(plane.attrib["PositionY"]) * factors[1])
+    except (ElementTree.ParseError, ValueError):  # a statement that cannot be understood is none
         return None
-    # without a unit the schema's default is a "reference frame", which is no length
-    factors = [um_per(plane.get(f"Position{axis}Unit", "")) for axis in "XY"]
-    if factors[0] is None or factors[1] is None:
-        return None
-    return Place(float(plane.attrib["PositionX"]) * factors[0], float(plane.attrib["PositionY"]) * factors[1])

@@ -458,7 +458,9 @@ def _differences(last: Mapping[Any, Any], identity: Identity) -> str:
     }
     recipe = identity.recipe.model_dump(mode="json")
     facts |= {key: (last["recipe"].get(key), recipe.get(key)) for key in {**last["recipe"], **recipe} if key != "model"}
-    return " ".join(f"{key}: {was} then, {wanted} now." for key, (was, wanted) in facts.items() if was != wanted)
+    differing = [f"{key}: {was} then, {wanted} now." for key, (was, wanted) in facts.items() if was != wanted]
+    named = ", ".join(str(identity.recipe.settings[name]) for name, _ in identity.files)
+    return " ".join(differing) or f"{named}: another file then."
 
 
 __all__ = ["Claimed", "Identity", "Known", "Ledger", "Outcome", "Result", "Seen", "images", "regions", "runs", "wipe"]

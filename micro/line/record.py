@@ -52,6 +52,7 @@ def _asked(identity: Identity) -> dict[str, Any]:
     """Return what was asked and who answers."""
     return {
         "recipe": identity.recipe.model_dump(mode="json"),
+        "files_sha256": dict(identity.files),
         "bundle": {
             "name": identity.maker.model,
             "version": identity.maker.model_version,

@@ -57,7 +57,7 @@ def run_steps(
 
     Raises RunRefused when `place` is in use, holds results of another recipe, bundle or version, or cannot be written.
     """
-    identity = Identity(recipe, engine.maker, version("micro"))
+    identity = Identity.of(recipe, engine.maker, version("micro"))
     out = place.out.absolute()
     with hold.held(out) if place.store is None else nullcontext(), closing(_opened(place, out, identity)) as ledger:
         stop = stop or threading.Event()

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,8 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
@@ -19,7 +17,7 @@ from micro import formats, mosaic
 from micro.errors import BadSetting, MicroError, UnreadableImage
 from micro.formats import stage
 from micro.illumination import substrate, thumbnail
-from micro.line import schema
+from micro.line import schema, tables
 from micro.line.reading import Look, Reader
 from micro.line.sources import Source, is_address
 from micro.micrograph import Micrograph
@@ -86,10 +84,17 @@ def of_run(
 
     Raises BadSetting where an image's position is not known, MicroError where there is no such run.
     """
-    tiles = _tiles(folder)
+    _refuse_out_of_range(columns, overlap, slack_px)
+    tiles, known = _of_ledger(folder)
     shapes = {tile.shape_px for tile in tiles}
     if len(shapes) > 1:
         raise BadSetting(f"{folder}: the images of a scan have one size, and these have {len(shapes)}.")
+    sizes = {"unknown" if tile.pixel_size_um is None else f"{tile.pixel_size_um:.4g} um" for tile in tiles}
+    if len(sizes) > 1:
+        raise BadSetting(
+            f"{folder}: the pixels of a scan have one size, and these have {len(sizes)}: {', '.join(sorted(sizes))}. "
+            "Give --pixel-size-um to `micro predict`."
+        )
     shape_px = tiles[0].shape_px
     factor = _factor(shape_px)
     stated, origin_um, is_counted, notes = _stated(tiles, factor, places, unit, columns, overlap, mirror)
@@ -99,7 +104,11 @@ def of_run(
     matched = sum(shift.likeness >= mosaic.LEAST_LIKENESS for shift in measured)
     if 2 * matched < len(measured):
         notes.append(f"{UNSURE} Is the stage mirrored (--mirror), or are positions off by more than --slack-px?")
+    if not (is_counted or measured or mosaic.neighbours(stated, shape_px)):
+        notes.append("No two images overlap by their positions. Are their unit and the size of a pixel right?")
     positions = mosaic.settle(stated / factor, measured) * factor
+    if is_counted:
+        positions -= positions[0]  # no stage says where they lie: places are told from the first image
 
     @lru_cache(KEPT_LABELS)
     def labels_of(image: int) -> NDArray[np.int32]:
@@ -108,15 +117,15 @@ def of_run(
     whole = np.rint(positions).astype(np.int64)
     things = mosaic.same_things(labels_of, whole, [tile.shape_px for tile in tiles])
     pixel_size_um = tiles[0].pixel_size_um
-    known = {(row["image"], row["index"]): row for row in _rows(folder / "regions.parquet")}
     middle = (np.array(shape_px) - 1) / 2
     signs = np.array([-1 if axis in mirror else 1 for axis in "yx"])
 
     def on_stage(y_px: float, x_px: float) -> dict[str, float]:
         """Return a place on the map by the coordinates of the stage, or in pixels from the middle of the first."""
+        away_px = signs * (np.array([y_px, x_px]) - middle)
         if pixel_size_um is None:
-            return {"stage_x_px": x_px - middle[1], "stage_y_px": y_px - middle[0]}
-        y_um, x_um = origin_um + signs * pixel_size_um * (np.array([y_px, x_px]) - middle)
+            return {"stage_x_px": float(away_px[1]), "stage_y_px": float(away_px[0])}
+        y_um, x_um = origin_um + pixel_size_um * away_px
         return {"stage_x_um": float(x_um), "stage_y_um": float(y_um)}
 
     flakes = []
@@ -138,15 +147,31 @@ def of_run(
         {"image": tile.name, **on_stage(*(at + middle)), "map_x_px": at[1], "map_y_px": at[0]}
         for tile, at in zip(tiles, positions, strict=True)
     )
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / FLAKES_NAME, ranked)
-    _write(out / TILES_NAME, placed)
-    formats.write_image(out / MAP_NAME, _map(tiles, positions, factor, [outlines[index] for index in order]))
+    drawn = _map(tiles, positions, factor, [outlines[index] for index in order])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out / FLAKES_NAME, ranked)
+        _write(out / TILES_NAME, placed)
+        formats.write_image(out / MAP_NAME, drawn)
+    except OSError as fault:
+        raise MicroError(f"{out}: the map cannot be written there ({fault.strerror}). Give another --out.") from fault
     return Scan(ranked, placed, matched, len(measured), tuple(notes))
 
 
-def _tiles(folder: Path) -> list[_Tile]:
-    """Read the images of a run, one at a time, and keep what the map needs of each."""
+def _refuse_out_of_range(columns: int | None, overlap: float | None, slack_px: int) -> None:
+    if columns is not None and columns < 1:
+        raise BadSetting(f"--columns {columns}: a row has one image or more.")
+    if overlap is not None and not 0 <= overlap < 1:
+        raise BadSetting(f"--overlap {overlap:g}: a share of an image is below 1, such as 0.1 for a tenth.")
+    if slack_px < 0:
+        raise BadSetting(f"--slack-px {slack_px}: positions are off by 0 px or more.")
+
+
+def _of_ledger(folder: Path) -> tuple[list[_Tile], dict[tuple[str, int], dict[str, Any]]]:
+    """Return the images of a run, and what it says of each region, by the image's name and the label.
+
+    The run's tables are no source: they lag behind its ledger where it was killed, or goes on.
+    """
     database = schema.ledger_of(folder, None)
     columns = schema.images.c
     wanted = sa.select(columns.name, columns.address, columns.labels, columns.pixel_size_um).where(
@@ -155,6 +180,10 @@ def _tiles(folder: Path) -> list[_Tile]:
     try:
         with database.connect() as connection:
             rows = connection.execute(wanted.order_by(columns.name)).all()
+        names = ("image", "index", "class", "score", *tables.columns(database))
+        known = {
+            (row["image"], row["index"]): row for cells in tables.region_cells(database) for row in _rows(cells, names)
+        }
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:
@@ -163,6 +192,17 @@ def _tiles(folder: Path) -> list[_Tile]:
         raise MicroError(
             f"{folder}: a scan has at least two images, and no name twice. Run `micro predict` on them first."
         )
+    return _tiles(rows), known
+
+
+def _rows(cells: tables.Cells, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    nothing = [None] * len(cells["image"])
+    for values in zip(*(cells.get(name, nothing) for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _tiles(rows: Sequence[Any]) -> list[_Tile]:
+    """Read the images of a run, one at a time, and keep what the map needs of each."""
     tiles = []
     reader = Reader(settle_s=0)
     for row in rows:
@@ -210,15 +250,15 @@ def _stated(
     """
     names = [tile.name for tile in tiles]
     found = _places(tiles, places, unit)
+    signs = np.array([-1 if axis in mirror else 1 for axis in "yx"])
     if found is None:
-        steps, notes = _steps(tiles, factor, columns, overlap)
-        cells = stage.cells_in_names(names, columns)
-        return np.array([cells[name] for name in names]) @ steps, np.zeros(2), True, notes
+        cells = signs * np.array([stage.cells_in_names(names, columns)[name] for name in names])
+        steps, notes = _steps(tiles, cells, factor, overlap)
+        return cells @ steps, np.zeros(2), True, notes
     pixel_size_um = tiles[0].pixel_size_um
     if pixel_size_um is None:
         raise BadSetting("Positions in um need the size of a pixel. Give --pixel-size-um to `micro predict`.")
     at_um = np.array([(found[name].y_um, found[name].x_um) for name in names])
-    signs = np.array([-1 if axis in mirror else 1 for axis in "yx"])
     return signs * (at_um - at_um[0]) / pixel_size_um, at_um[0], False, []
 
 
@@ -241,14 +281,16 @@ def _places(tiles: Sequence[_Tile], table: Path | None, unit: str | None) -> dic
 
 
 def _steps(
-    tiles: Sequence[_Tile], factor: int, columns: int | None, overlap: float | None
+    tiles: Sequence[_Tile], cells: NDArray[np.int64], factor: int, overlap: float | None
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Return how far (y, x) the next row lies, and the next column (2, 2), in pixels, as stated or as overlaps show."""
+    """Return how far (y, x) the next row lies, and the next column (2, 2), in pixels, as stated or as overlaps show.
+
+    cells: (N, 2) rows and columns, counted down and to the right.
+    """
     shape_px = np.array(tiles[0].shape_px, np.float64)
     if overlap is not None:
         return np.diag(shape_px) * (1 - overlap), []
-    cells = stage.cells_in_names([tile.name for tile in tiles], columns)
-    plane_of = {cells[tile.name]: tile.plane for tile in tiles}
+    plane_of = {stage.Cell(row, column): tile.plane for tile, (row, column) in zip(tiles, cells.tolist(), strict=True)}
     steps = []
     notes = []
     for axis, (down, across) in enumerate(((1, 0), (0, 1))):
@@ -259,7 +301,10 @@ def _steps(
         ]
         step_px = mosaic.pitch(pairs, axis)
         if step_px is None and pairs:
-            raise BadSetting("The overlaps show nothing by which images could be laid together. Give --overlap 0.1.")
+            raise BadSetting(
+                "The overlaps show nothing by which images could be laid together. Is the stage mirrored (--mirror)? "
+                "Or give --overlap 0.1."
+            )
         if step_px is None:
             steps.append(np.eye(2)[axis] * shape_px)
             continue
@@ -300,11 +345,6 @@ def _map(
         x, y = moved[0].reshape(-1, 2).max(0)
         cv2.putText(canvas, str(rank), (int(x) + 2, int(y)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
     return Micrograph(canvas, "map")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
-    return rows
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

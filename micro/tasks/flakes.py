@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from scipy.ndimage import find_objects
 
 from micro import formats, outlines, terraces, thin_film
@@ -78,7 +78,7 @@ class FlakeSettings(TaskSettings):
     gamma: Literal["auto"] | Annotated[float, Field(ge=0.5, le=3)] = Field(
         default="auto", description="1.0 for a linear camera, 2.2 for pixels encoded for a screen"
     )
-    profile: str | thin_film.Profile | None = Field(
+    profile: Literal[""] | thin_film.Profile | None = Field(
         default=None,
         description="YAML file of a microscope setting, made by `micro profile`; empty: not the bundle's own either",
     )
@@ -90,6 +90,22 @@ class FlakeSettings(TaskSettings):
     sure_above: float = Field(
         default=0.8, ge=0, le=1, description="regions named with less probability are flagged for review"
     )
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _read_once(cls, profile: object, info: ValidationInfo) -> object:
+        """Return the profile that a file holds, so that a wrong file stops a run before its first image.
+
+        Raises BadSetting where another setting contradicts what the file says.
+        """
+        if not isinstance(profile, str) or not profile:
+            return profile
+        read = thin_film.Profile.load(Path(profile))
+        for name in ("material", "oxide_nm", "gamma"):
+            asked, known = info.data.get(name, "auto"), getattr(read, name)
+            if asked != "auto" and known is not None and asked != known:
+                raise BadSetting(f"{name}={asked}, but {profile} is of {name} {known}. Leave one of the two out.")
+        return read
 
 
 def scaling(pixels: NDArray[np.generic]) -> Scaling:
@@ -103,7 +119,8 @@ def scaling(pixels: NDArray[np.generic]) -> Scaling:
     """
     light = substrate(pixels)
     level = light.center.mean((1, 2), keepdims=True)
-    hue = (level / level.mean() - 1).clip(-MOST_HUE, MOST_HUE)
+    grey = level.mean()
+    hue = (level / grey - 1 if grey else np.zeros_like(level)).clip(-MOST_HUE, MOST_HUE)
     return Scaling((light.center - hue * light.spread).astype(np.float32), light.spread)
 
 
@@ -348,7 +365,9 @@ def read_points(path: Path) -> tuple[thin_film.Point, ...]:
         marks: dict[str, list[Mark]] = {}
         for row in rows:
             marks.setdefault(row["image"], []).append(_mark(row))
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
+    except UnicodeDecodeError as fault:
+        raise BadSetting(f"{path}: not a CSV table in UTF-8 ({fault.reason} at byte {fault.start}).") from fault
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as fault:
         raise BadSetting(
             f"{path}: a table with the columns image,x,y and layers or height_nm is needed, in pixels and, for each "
             f"point, whole layers or nm. {fault!r}"
@@ -387,7 +406,7 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
             for middle, length in zip((mark.y_px, mark.x_px), shape_px, strict=True)
         )
         pixels = image.pixels[rows, across].astype(np.float64)
-        if np.median(pixels.max(2)) >= SATURATED * _full(image.pixels):
+        if np.median(pixels.max(2)) >= SATURATED * _ceiling(image.pixels):
             raise BadSetting(f"{where} is saturated, and its contrast is lost. Expose less.")
         center, spread = light.window(shape_px, rows, across)
         red, green, blue = np.median((pixels.transpose(2, 0, 1) - center) / spread, axis=(1, 2)).tolist()
@@ -399,16 +418,14 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
     return tuple(points)
 
 
-def _full(pixels: NDArray[np.generic]) -> float:
-    """Return the largest value that such pixels can have; for floats the largest one they do have."""
-    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else float(pixels.max())
+def _ceiling(pixels: NDArray[np.generic]) -> float:
+    """Return the largest value that such pixels can have; floats know none."""
+    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else np.inf
 
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
     profile = settings.profile or None
-    if isinstance(profile, str):
-        profile = thin_film.Profile.load(Path(profile))
-    elif profile and settings.material not in ("auto", profile.material):
+    if profile and settings.material not in ("auto", profile.material):
         profile = None  # the bundle's own is of another crystal than the one that the user names
     return thin_film.Asked(
         material=None if settings.material == "auto" else settings.material,
@@ -421,7 +438,7 @@ def _asked(settings: FlakeSettings) -> thin_film.Asked:
 def _saturated(regions: Regions, pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return for each region and channel (R, C) whether too much of it is as bright as a pixel can be, or black."""
     count, channels = len(regions) + 1, pixels.shape[2]
-    full = _full(pixels) if pixels.dtype.kind == "u" else np.inf
+    full = _ceiling(pixels)
     total, lost = np.zeros(count), np.zeros((count, channels))
     for rows in _strips(pixels.shape[0]):
         inside = regions.labels[rows] > 0
@@ -442,7 +459,8 @@ def _context(pixels: NDArray[np.generic], light: Scaling, covered: NDArray[np.bo
     center, spread = light.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
     contrast = ((small.transpose(2, 0, 1) - center) / spread).astype(np.float32)
     free = thumbnail(covered[..., np.newaxis].astype(np.uint8), factor)[..., 0] == 0
-    free &= (small < CONTEXT_BRIGHTEST * _full(pixels)).all(2)
+    ceiling = _ceiling(pixels)
+    free &= (small < CONTEXT_BRIGHTEST * (ceiling if np.isfinite(ceiling) else float(pixels.max()))).all(2)
     free &= (np.abs(contrast).max(0) > CONTEXT_LEAST) & (contrast.max(0) < CONTEXT_MOST)
     return terraces.even_patches(contrast, free)
 

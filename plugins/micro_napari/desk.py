@@ -66,9 +66,11 @@ def _predict(
 ) -> Answer:
     from micro import bundle
     from micro.engine import Engine
+    from micro.line.identity import files_of
 
     loaded = bundle.load(question.recipe.model)
-    key = (loaded.card.weights_sha256, question.recipe.model_dump_json(), question.device, question.tile_px)
+    asked = question.recipe.model_dump_json(), files_of(question.recipe)  # a profile may have been saved anew
+    key = (loaded.card.weights_sha256, asked, question.device, question.tile_px)
     if key not in cache:
         cache.clear()  # one engine at a time is what a graphics card has room for
         cache[key] = Engine(loaded, question.recipe, question.device, question.tile_px)
