@@ -92,8 +92,9 @@ def find_strange(
     found = find(sources)
     from micro import bundle
     from micro.anomaly import Encoder, Memory
-    from micro.report.explained import heated, write_picture
+    from micro.report.explained import heated, places, write_picture
 
+    place_of = places(found, out_dir)
     normal = Memory.load(memory)
     encoder = Encoder(bundle.load(model or normal.model), device)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -107,8 +108,8 @@ def find_strange(
             table.writerow((image.name, f"{looked.score:.4g}", looked.score <= 1))
             if looked.score > 1:
                 strange += 1
-                place = write_picture(heated(image, (looked.heat / 2).clip(0, 1)), image, out_dir)
-                out.print(f"{image.name}: {looked.score:.2f}, not like what was remembered. {place}")
+                write_picture(heated(image, (looked.heat / 2).clip(0, 1)), place_of[image.name])
+                out.print(f"{image.name}: {looked.score:.2f}, not like what was remembered. {place_of[image.name]}")
     out.print(f"{read} images, {strange} not normal. {out_dir / 'anomalies.csv'}")
     if read < len(found):
         return SOME_FAILED
