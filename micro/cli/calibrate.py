@@ -90,6 +90,7 @@ def calibrate(
     classes = [answers.class_names[number] for number in answers.truth]
     parts = fold_numbers(answers.groups, classes, FOLDS, 0)
     found = study(answers.truth, answers.probabilities, answers.class_names, names, wishes, parts)
-    Recipe(model=model, decision=found.decision).save(out_file)
+    decision = found.decision.model_copy(update={"weights_sha256": chosen.card.weights_sha256})
+    Recipe(model=model, decision=decision).save(out_file)
     out.print(f"{len(classes)} frames that the bundle never saw\n{found.describe()}\nRecipe: {out_file}")
     return DONE

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import networks, tasks
-from micro.card import NetworkSpec
+from micro.card import Card, NetworkSpec
 from micro.decide import OK, together
 from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
@@ -27,7 +27,7 @@ from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate, steady
 from micro.networks.graph import Graph
-from micro.recipe import Recipe
+from micro.recipe import Decision, Recipe
 from micro.regions import Columns, Glimpse, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
 
@@ -91,6 +91,8 @@ class Engine:
         # Batching tiles gains nothing on a CPU, and one tile at a time gives the same bits whatever else is in hand.
         self._tile_batch = 1 if self.device.type == "cpu" else 8
         decision = self.recipe.decision
+        if decision is not None:
+            _refuse_unfit(decision, self.card)
         self._temperature = self.card.temperature if decision is None else decision.temperature
         self._notes: tuple[str, ...] = ()
         self._threads = torch.get_num_threads()
@@ -402,6 +404,23 @@ def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks
         offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+
+
+def _refuse_unfit(decision: Decision, card: Card) -> None:
+    """Raise BadSetting where the limits of a decision were not found for a bundle: they would judge at random."""
+    if card.classifier is None:
+        raise BadSetting(f"{card.name} names no frames, which are what the recipe's decision judges. Leave it out.")
+    known = card.classifier.outputs
+    if strange := [name for name in decision.ok_classes if name not in known]:
+        raise BadSetting(
+            f"{card.name} knows no class {', '.join(strange)}, which may ship by the recipe's decision. There are: "
+            f"{', '.join(known)}."
+        )
+    if decision.weights_sha256 not in (None, card.weights_sha256):
+        raise BadSetting(
+            f"{card.name}: the recipe's decision comes from the answers of other weights, and its limits mean nothing "
+            f"for these. Calibrate anew, or take the bundle that was calibrated."
+        )
 
 
 def with_channels(pixels: NDArray[np.generic], channels: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
