@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app
+from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, make_room
 from micro.cli.screen import Shown, err, out, watched
 from micro.errors import UnreadableImage
 
@@ -48,6 +48,7 @@ def learn(
     """
     from micro.line.sources import find
 
+    make_room(out_file)
     found = find(sources)
     from micro import bundle
     from micro.anomaly import Encoder, learn_steps

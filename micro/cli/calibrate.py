@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, app
+from micro.cli.app import DONE, app, make_room
 from micro.cli.screen import out
 
 FOLDS = 10
@@ -66,6 +66,7 @@ def calibrate(
     from micro.score.folds import fold_numbers
 
     wishes = Wishes(cost_escape, cost_overkill, cost_review, review_rate, max_escape, ng_share)
+    make_room(out_file)
     chosen = bundle.load(model)
     if chosen.card.classifier is None:
         raise BadSetting(f"{chosen.card.name} names no classes of frames, so there is nothing to calibrate.")
