@@ -48,11 +48,14 @@ class _Job:
     """One image on its way through the network, on the network's grid.
 
     pixels: (Y, X, C), with the channels that the card asks for.
+    frame, frame_scaling: the same for a classifier, for which no task zooms.
     """
 
     image: Micrograph
     pixels: NDArray[np.generic]
     scaling: Scaling
+    frame: NDArray[np.generic]
+    frame_scaling: Scaling
     notes: tuple[str, ...]
 
 
@@ -249,6 +252,7 @@ class Engine:
                     f"{self.card.pixel_size_um} um of {self.card.name}. Is the pixel size right?"
                 )
             pixels = resize(pixels, shape)
+        frame = pixels
         if self.task.zoom is not None:
             zoom = self.task.zoom(pixels, self.settings, self._regions_at_own_scale)
             shape = _zoomed(pixels, zoom.factor)
@@ -257,7 +261,10 @@ class Engine:
                     f"{image.name}: {'; '.join(zoom.notes)}. That makes {shape[0]} x {shape[1]} px: cut the image up."
                 )
             pixels, notes = resize(pixels, shape), notes + zoom.notes
-        return _Job(image, pixels, self.task.scaling(pixels), notes)
+        scaling = self.task.scaling(pixels)
+        if frame is pixels or self._classifier is None:
+            return _Job(image, pixels, scaling, pixels, scaling, notes)
+        return _Job(image, pixels, scaling, frame, self.task.scaling(frame), notes)
 
     def _regions_at_own_scale(self, pixels: NDArray[np.generic], settings: tasks.TaskSettings) -> Regions:
         """Return what the network finds in pixels (Y, X, C) as they are, for a task that asks before it chooses."""
@@ -327,8 +334,8 @@ class Engine:
         assert self.card.classifier is not None
         edge = self.card.classifier.input_px
         assert edge is not None
-        frames = np.stack([resize(job.pixels, (edge, edge)) for job in jobs])
-        return self._scaled(frames, [resized_window(job.scaling, edge) for job in jobs])
+        frames = np.stack([resize(job.frame, (edge, edge)) for job in jobs])
+        return self._scaled(frames, [resized_window(job.frame_scaling, edge) for job in jobs])
 
     def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> Tensor:
         """Return tiles (B, y, x, C) on the device, scaled there: (B, C, y, x), channels last in memory."""
