@@ -168,7 +168,9 @@ def learn_steps(encoder: Encoder, images: Iterable[Micrograph], total: int) -> G
         else:
             inside.append(some(features, MOST_PATCHES * APART // (total * (APART - 1)) + 1, seed=number))
         yield Progress(number + 1, total, image.name)
-    draft = Memory(thinned(np.concatenate(inside)), 1.0, encoder.card.name, encoder.card.weights_sha256, total)
+    # the limit is that of the patches as a file keeps them, or the image that sets it would be strange to the file
+    kept = thinned(np.concatenate(inside)).astype(np.float16).astype(np.float32)
+    draft = Memory(kept, 1.0, encoder.card.name, encoder.card.weights_sha256, total)
     limit = max(float(draft.distances(each).max()) for each in apart)
     return Memory(draft.patches, limit, draft.model, draft.weights_sha256, total)
 

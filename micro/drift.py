@@ -131,7 +131,12 @@ def distribution(values: Sequence[float]) -> Distribution:
     """Return at most 201 of the values, evenly spaced in their order, the smallest and the largest among them."""
     ordered = np.sort(np.asarray(values, np.float64))
     places = np.linspace(0, len(ordered) - 1, min(KEPT, len(ordered))).round().astype(np.intp)
-    return Distribution(count=len(ordered), values=tuple(float(f"{value:.5g}") for value in ordered[places]))
+    return Distribution(count=len(ordered), values=tuple(_rounded(ordered[places])))
+
+
+def _rounded(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
+    """Return values with the digits that a reference keeps; equal ones would seem to lie apart if only it had these."""
+    return [float(f"{value:.5g}") for value in values]
 
 
 def shifts(then: Reference, now: Mapping[str, Sequence[float]]) -> tuple[Shift, ...]:
@@ -142,7 +147,7 @@ def shifts(then: Reference, now: Mapping[str, Sequence[float]]) -> tuple[Shift, 
     (2020) 89), and a test alone would find any shift, however small, once there are many.
     """
     pairs = [
-        (name, known, np.asarray(now[name], np.float64))
+        (name, known, np.asarray(_rounded(now[name]), np.float64))
         for name, known in then.statistics.items()
         if name in now and min(len(now[name]), known.count) >= LEAST_IMAGES
     ]

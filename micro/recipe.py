@@ -24,6 +24,7 @@ class Decision(BaseModel):
     ok_classes: tuple[str, ...] = Field(min_length=1, description="classes that may ship")
     ok_below: float = Field(ge=0, le=1, description="probability of a defect below which a frame is OK")
     ng_from: float = Field(ge=0, le=1, description="probability of a defect from which a frame is NG")
+    weights_sha256: str | None = Field(default=None, description="of the bundle whose answers the limits come from")
     origin: str = Field(default="", description="what the limits come from, and what they did")
 
     @model_validator(mode="after")

@@ -61,6 +61,12 @@ def test_a_memory_is_read_back_as_it_was_written(encoder, tmp_path):
     assert (again.model, again.images) == (memory.model, 20)
 
 
+def test_the_normal_image_that_sets_the_limit_is_not_strange_to_a_memory_from_a_file(encoder, tmp_path):
+    learned(encoder).save(tmp_path / "normal.safetensors")
+    again = anomaly.Memory.load(tmp_path / "normal.safetensors")
+    assert max(again.look(encoder, sheet(seed)).score for seed in range(16, 20)) == 1
+
+
 def test_a_memory_of_other_weights_and_a_file_that_is_none_are_refused(encoder, tmp_path):
     other = anomaly.Memory(np.zeros((4, 8), np.float32), 1.0, "other", "0" * 64, 20)
     with pytest.raises(BadSetting, match="other weights"):

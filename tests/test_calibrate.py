@@ -61,6 +61,50 @@ def test_costs_become_a_recipe_and_the_recipe_verdicts(bundle, tmp_path, capsys)
     assert "calibrate anew" in capsys.readouterr().err
 
 
+def test_limits_judge_no_frames_but_those_of_the_bundle_that_they_were_found_for(bundle, tmp_path, capsys):
+    recipe, image = tmp_path / "line.yaml", tmp_path / "a.png"
+    assert cv2.imwrite(str(image), np.zeros((64, 64), np.uint8))
+    assert micro("calibrate", "--model", bundle.folder, "--ok-classes", "clean", "-o", recipe) == 0
+    assert Recipe.load(recipe).decision.weights_sha256 == bundle.card.weights_sha256
+    other = tmp_path / "other.yaml"
+    other.write_text(recipe.read_text().replace(bundle.card.weights_sha256, "a" * 64))
+    wrong = (
+        (other, bundle.folder, "comes from the answers of other weights"),
+        (recipe, "spindle-pitting", "spindle-pitting names no frames"),
+        (recipe, "sheet-steel", "sheet-steel knows no class clean"),
+    )
+    for limits, model, words in wrong:
+        asked = ("predict", image, "--recipe", limits, "--model", model, "--out", tmp_path / "out")
+        assert micro(*asked, "--device", "cpu") == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("calibrate", "--model", "sheet-steel", "--ok-classes", "red_iron"),
+        ("anomaly", "learn", "sample_images/strip.png", "--model", "sheet-steel"),
+        ("explain", "sample_images/strip.png", "--model", "sheet-steel", "--device", "cpu"),
+    ],
+)
+def test_where_nothing_can_be_written_one_sentence_says_so(asked, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert micro(*asked, "--out", tmp_path / "file" / "of" / "it") == 2
+    said = capsys.readouterr()
+    assert str(tmp_path / "file") in said.err.replace("\n", "")
+    assert "Not a directory" in " ".join(said.err.split())
+    assert not said.out, "no work is done of which the results would be lost"
+
+
+def test_a_recipe_makes_the_folder_that_it_is_to_lie_in_and_takes_no_folders_place(bundle, tmp_path, capsys):
+    recipe = tmp_path / "new" / "folder" / "line.yaml"
+    asked = ("calibrate", "--model", bundle.folder, "--ok-classes", "clean", "--out")
+    assert micro(*asked, recipe) == 0
+    assert Recipe.load(recipe).decision is not None
+    assert micro(*asked, recipe.parent) == 2
+    assert "is a folder" in " ".join(capsys.readouterr().err.split())
+
+
 def test_too_few_frames_or_no_answers_are_refused_with_what_to_do(bundle, tmp_path, capsys):
     asked = ("calibrate", "--model", bundle.folder, "--ok-classes", "clean", "--out", tmp_path / "r.yaml")
     assert micro(*asked, "--max-escape", 0.001) == 2

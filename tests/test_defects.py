@@ -224,14 +224,20 @@ def test_only_frames_that_the_gate_does_not_release_are_searched(gated, monkeypa
             assert found.verdict == ("NG" if len(found.regions) else "REVIEW")
 
 
-def test_a_gated_bundle_answers_as_its_two_parts(gated, tmp_path) -> None:
+@pytest.mark.parametrize("scale", [1, 0.3])
+def test_a_gated_bundle_answers_as_its_two_parts_at_any_scale_of_the_search(gated, tmp_path, scale: float) -> None:
     picture = strips.draw(3, kind="scratch").image
-    both = Engine(gated, Recipe(model="x", settings={"ok_classes": "nothing"}), device="cpu").predict(picture)
-    named, found = (Engine(bundle.load(tmp_path / name), device="cpu").predict(picture) for name in ("gate", "search"))
-    assert both.class_scores == pytest.approx(named.class_scores, abs=1e-6)
-    assert both.regions is not None
+    settings = {"scale": scale}
+    both = Engine(gated, Recipe(model="x", settings={"ok_classes": "nothing", **settings}), device="cpu")
+    names = Engine(bundle.load(tmp_path / "gate"), device="cpu")
+    search = Engine(bundle.load(tmp_path / "search"), Recipe(model="x", settings=settings), device="cpu")
+    # a network of random weights names every frame alike, so that what it is shown tells more than what it says
+    np.testing.assert_array_equal(both.frame(picture), names.frame(picture))
+    answer, found = both.predict(picture), search.predict(picture)
+    assert answer.class_scores == pytest.approx(names.predict(picture).class_scores, abs=1e-6)
+    assert answer.regions is not None
     assert found.regions is not None
-    np.testing.assert_array_equal(both.regions.labels, found.regions.labels)
+    np.testing.assert_array_equal(answer.regions.labels, found.regions.labels)
 
 
 def test_a_gate_of_another_kind_is_refused(tmp_path) -> None:

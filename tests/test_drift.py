@@ -83,6 +83,12 @@ def test_a_value_that_most_images_share_drifts_to_both_sides() -> None:
     assert found(widths, [129.0] * 50).is_drift
 
 
+def test_images_that_made_a_reference_never_drift_from_it_however_alike_their_values_are() -> None:
+    scores = [254 / 255] * 60 + [1 - 1e-9] * 60  # as pixels of 8 bits have them, and a network that is sure
+    assert found(scores, scores).ks == 0
+    assert not found([0.498_039_215_686] * 100, [0.498_039_215_686] * 100).is_drift
+
+
 def test_a_statistic_of_fewer_than_thirty_images_is_not_judged() -> None:
     few = [float(value) for value in range(drift.LEAST_IMAGES - 1)]
     many = [float(value) for value in range(100)]

@@ -96,3 +96,19 @@ def test_each_frame_gets_a_picture_beside_its_heat(bright, marked, tmp_path, cap
     change = np.abs(over - frame).sum(axis=2)
     assert change[4 * 24, 4 * 40] > 60
     assert change[4 * 104, 4 * 20] == 0
+
+
+def test_a_picture_takes_the_place_of_no_image_and_of_no_other_picture(bright, marked, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.bmp", "b.bmp"):
+        assert cv2.imwrite(str(tmp_path / "in" / name), marked.pixels)
+    before = (tmp_path / "in" / "a.png").read_bytes()
+    asked = ["explain", str(tmp_path / "in"), "--model", str(bright.folder), "--device", "cpu", "--out"]
+    assert cli.run([*asked, str(tmp_path / "out")]) == 0
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["a.bmp.png", "a.png.png", "b.png"]
+    (tmp_path / "in" / "a.bmp").unlink()
+    assert cli.run([*asked, str(tmp_path / "in")]) == 2
+    assert "a.png: is one of the images" in capsys.readouterr().err
+    assert (tmp_path / "in" / "a.png").read_bytes() == before
+    assert not (tmp_path / "in" / "b.png").exists()

@@ -147,6 +147,7 @@ def test_regions_have_places_of_their_own_and_areas(tmp_path):
         ("name: right", "name: left", "same name"),
         ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
         ("width_mm: 128", "width_mm: -1", "width_mm"),
+        ("along_mm: 20", "along_mm: .nan", "finite number"),
     ],
 )
 def test_a_layout_that_places_nothing_is_refused(was, becomes, words, tmp_path):
@@ -166,6 +167,81 @@ def test_what_is_no_run_or_no_camera_sees_is_refused(coil, tmp_path):
     unnumbered = layout.model_copy(update={"frame_number": "frame_(\\d+)"})
     with pytest.raises(BadSetting, match="no frame number"):
         of_run(root / "out", unnumbered)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"classes": ["prints"], "at_most": 0}, "prints, which nobody looked for. The classes .* fine, print"),
+        ({"side": "Top", "at_most": 0}, "Top, which nobody looked for. The sides .* top"),
+    ],
+)
+def test_a_rule_on_what_nobody_looked_for_is_refused_and_ships_nothing(coil, rule, words):
+    root, _ = coil
+    rules = Rules.model_validate({"product": "p", "version": 2, "rules": [rule]})
+    with pytest.raises(BadSetting, match=words):
+        of_run(root / "out", Layout.load(root / "layout.yaml"), rules)
+
+
+def test_a_rule_may_name_a_class_that_the_bundle_knows_and_did_not_find(tmp_path):
+    run_folder = tmp_path / "run"
+    assert (
+        cli.run(["predict", "sample_images/spindle.png", "--model", "spindle-pitting", "--out", str(run_folder)]) == 0
+    )
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=500, positions=tmp_path / "at.csv", cameras=(camera,))
+    (tmp_path / "at.csv").write_text("image,position\nspindle.png,0\n")
+    rule = {"classes": ["pitting", "sound"], "at_most": 100}
+    rules = Rules.model_validate({"product": "p", "version": 2, "rules": [rule]})
+    assert of_run(run_folder, layout, rules).verdict.verdict == "OK"
+
+
+def test_a_camera_that_took_nothing_or_stopped_before_the_others_keeps_the_strip_from_shipping(coil, tmp_path):
+    root, marked = coil
+    layout = Layout.load(root / "layout.yaml")
+    third = layout.cameras[1].model_copy(update={"name": "below", "images": "below/*", "side": "bottom"})
+    lenient = Rules.model_validate({"product": "p", "version": 2, "rules": [{"at_most": len(marked)}]})
+    blind = of_run(root / "out", layout.model_copy(update={"cameras": (layout.cameras[1], third)}), lenient)
+    assert (blind.verdict.verdict, blind.unclear.unseen) == ("REVIEW", 240)
+    assert "took no image: below" in blind.describe()
+    (tmp_path / "encoder.csv").write_text("\n".join(("image,position", *(f"right/{n:04}.png,{n}" for n in range(240)))))
+    by_encoder = {"cameras": (layout.cameras[1], third), "frame_step_mm": None, "positions": tmp_path / "encoder.csv"}
+    assert of_run(root / "out", layout.model_copy(update=by_encoder), lenient).unclear.unseen == 240
+    for number in range(12):
+        write(tmp_path / "in" / "left" / f"{number:04}.png", 0)
+        if 2 <= number < 9:
+            write(tmp_path / "in" / "right" / f"{number:04}.png", 0)
+    run(tmp_path / "in", tmp_path / "out", Toy(classes=("fine", "print")))
+    stopped = of_run(tmp_path / "out", layout)
+    assert stopped.verdict.verdict == "REVIEW"
+    assert stopped.unclear.unseen == 1 + 3, "108 and 212 mm of 64 each: the left camera looks 20 mm further down"
+
+
+def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_counts_once(tmp_path):
+    toy, layout = (
+        Toy(classes=("fine", "print")),
+        Layout(width_mm=8, frame_step_mm=8, cameras=(Camera(name="c", mm_per_px_along=1, mm_per_px_across=1),)),
+    )
+    for value in (0, 255):
+        write(tmp_path / "in" / "a" / "0001.png", value)
+        run(tmp_path / "in", tmp_path / "out", toy)
+    found = of_run(tmp_path / "out", layout)
+    assert (found.frames, len(found.marks), found.verdict.verdict) == (1, 1, "NG")
+    write(tmp_path / "in" / "b" / "0001.png", 0)
+    run(tmp_path / "in", tmp_path / "out", toy)
+    with pytest.raises(BadSetting, match=r"a/0001\.png and b/0001\.png are both frame 1 of c"):
+        of_run(tmp_path / "out", layout)
+
+
+@pytest.mark.parametrize("position", ["nan", "inf", "-1e400"])
+def test_a_position_that_is_no_number_is_refused_and_a_table_from_a_spreadsheet_is_read(position, tmp_path):
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=8, positions=tmp_path / "at.csv", mm_per_count=2, cameras=(camera,))
+    (tmp_path / "at.csv").write_bytes(b"\xef\xbb\xbfimage,position\r\na.png,3\r\n")
+    assert layout.encoder_mm() == {"a.png": 6}
+    (tmp_path / "at.csv").write_text(f"image,position\na.png,{position}\n")
+    with pytest.raises(BadSetting, match=r"the position of a\.png is no number"):
+        layout.encoder_mm()
 
 
 class Told(Toy):

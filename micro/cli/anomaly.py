@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app
+from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, make_room
 from micro.cli.screen import Shown, err, out, watched
 from micro.errors import UnreadableImage
 
@@ -48,6 +48,7 @@ def learn(
     """
     from micro.line.sources import find
 
+    make_room(out_file)
     found = find(sources)
     from micro import bundle
     from micro.anomaly import Encoder, learn_steps
@@ -92,8 +93,9 @@ def find_strange(
     found = find(sources)
     from micro import bundle
     from micro.anomaly import Encoder, Memory
-    from micro.report.explained import heated, write_picture
+    from micro.report.explained import heated, places, write_picture
 
+    place_of = places(found, out_dir)
     normal = Memory.load(memory)
     encoder = Encoder(bundle.load(model or normal.model), device)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,8 @@ def find_strange(
             table.writerow((image.name, f"{looked.score:.4g}", looked.score <= 1))
             if looked.score > 1:
                 strange += 1
-                place = write_picture(heated(image, (looked.heat / 2).clip(0, 1)), image, out_dir)
-                out.print(f"{image.name}: {looked.score:.2f}, not like what was remembered. {place}")
+                write_picture(heated(image, (looked.heat / 2).clip(0, 1)), place_of[image.name])
+                out.print(f"{image.name}: {looked.score:.2f}, not like what was remembered. {place_of[image.name]}")
     out.print(f"{read} images, {strange} not normal. {out_dir / 'anomalies.csv'}")
     if read < len(found):
         return SOME_FAILED

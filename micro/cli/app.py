@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -55,6 +56,19 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def make_room(path: Path) -> None:
+    """Make the folder of a file that is written when the work is done.
+
+    Raises MicroError at once where that cannot be, and not when the work is done.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise MicroError(f"{path}: cannot be written there ({fault.strerror}). Give another path.") from fault
+    if path.is_dir():
+        raise MicroError(f"{path}: is a folder. Name a file in it.")
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     sys.exit(run(sys.argv[1:]))
@@ -70,6 +84,11 @@ def run(arguments: list[str]) -> int:
         return REFUSED
     except MicroError as fault:
         err.print(str(fault))
+        return REFUSED
+    except OSError as fault:
+        if fault.filename is None:
+            raise
+        err.print(f"{fault.filename}: {fault.strerror}. Check the path, the permissions and the disk.")
         return REFUSED
     except KeyboardInterrupt:
         err.print("Interrupted. The same command goes on from here.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, app
+from micro.cli.app import DONE, app, make_room
 from micro.cli.screen import out
 
 FOLDS = 10
@@ -66,6 +66,7 @@ def calibrate(
     from micro.score.folds import fold_numbers
 
     wishes = Wishes(cost_escape, cost_overkill, cost_review, review_rate, max_escape, ng_share)
+    make_room(out_file)
     chosen = bundle.load(model)
     if chosen.card.classifier is None:
         raise BadSetting(f"{chosen.card.name} names no classes of frames, so there is nothing to calibrate.")
@@ -90,6 +91,7 @@ def calibrate(
     classes = [answers.class_names[number] for number in answers.truth]
     parts = fold_numbers(answers.groups, classes, FOLDS, 0)
     found = study(answers.truth, answers.probabilities, answers.class_names, names, wishes, parts)
-    Recipe(model=model, decision=found.decision).save(out_file)
+    decision = found.decision.model_copy(update={"weights_sha256": chosen.card.weights_sha256})
+    Recipe(model=model, decision=decision).save(out_file)
     out.print(f"{len(classes)} frames that the bundle never saw\n{found.describe()}\nRecipe: {out_file}")
     return DONE

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.app import DONE, SOME_FAILED, app, make_room
 from micro.cli.screen import Shown, out, watched
 from micro.errors import MicroError
 
@@ -190,6 +190,8 @@ def score(
     from micro import bundle, tasks
     from micro import folder as folders
 
+    if json_file is not None:
+        make_room(json_file)
     names = (model,) if against is None else (model, against)
     card = bundle.load(model).card
     annotated = folders.read_for(tasks.find(card.task), folder)

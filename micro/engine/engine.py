@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from micro import bundle as bundles
 from micro import networks, tasks
-from micro.card import NetworkSpec
+from micro.card import Card, NetworkSpec
 from micro.decide import OK, together
 from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
@@ -27,7 +27,7 @@ from micro.micrograph import Micrograph
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate, steady
 from micro.networks.graph import Graph
-from micro.recipe import Recipe
+from micro.recipe import Decision, Recipe
 from micro.regions import Columns, Glimpse, Maker, Prediction, Progress, Regions
 from micro.tiles import Tile, Tiling, cut, paste, resize, tiles
 
@@ -48,11 +48,14 @@ class _Job:
     """One image on its way through the network, on the network's grid.
 
     pixels: (Y, X, C), with the channels that the card asks for.
+    frame, frame_scaling: the same for a classifier, for which no task zooms.
     """
 
     image: Micrograph
     pixels: NDArray[np.generic]
     scaling: Scaling
+    frame: NDArray[np.generic]
+    frame_scaling: Scaling
     notes: tuple[str, ...]
 
 
@@ -91,6 +94,8 @@ class Engine:
         # Batching tiles gains nothing on a CPU, and one tile at a time gives the same bits whatever else is in hand.
         self._tile_batch = 1 if self.device.type == "cpu" else 8
         decision = self.recipe.decision
+        if decision is not None:
+            _refuse_unfit(decision, self.card)
         self._temperature = self.card.temperature if decision is None else decision.temperature
         self._notes: tuple[str, ...] = ()
         self._threads = torch.get_num_threads()
@@ -247,6 +252,7 @@ class Engine:
                     f"{self.card.pixel_size_um} um of {self.card.name}. Is the pixel size right?"
                 )
             pixels = resize(pixels, shape)
+        frame = pixels
         if self.task.zoom is not None:
             zoom = self.task.zoom(pixels, self.settings, self._regions_at_own_scale)
             shape = _zoomed(pixels, zoom.factor)
@@ -255,7 +261,10 @@ class Engine:
                     f"{image.name}: {'; '.join(zoom.notes)}. That makes {shape[0]} x {shape[1]} px: cut the image up."
                 )
             pixels, notes = resize(pixels, shape), notes + zoom.notes
-        return _Job(image, pixels, self.task.scaling(pixels), notes)
+        scaling = self.task.scaling(pixels)
+        if frame is pixels or self._classifier is None:
+            return _Job(image, pixels, scaling, pixels, scaling, notes)
+        return _Job(image, pixels, scaling, frame, self.task.scaling(frame), notes)
 
     def _regions_at_own_scale(self, pixels: NDArray[np.generic], settings: tasks.TaskSettings) -> Regions:
         """Return what the network finds in pixels (Y, X, C) as they are, for a task that asks before it chooses."""
@@ -325,8 +334,8 @@ class Engine:
         assert self.card.classifier is not None
         edge = self.card.classifier.input_px
         assert edge is not None
-        frames = np.stack([resize(job.pixels, (edge, edge)) for job in jobs])
-        return self._scaled(frames, [resized_window(job.scaling, edge) for job in jobs])
+        frames = np.stack([resize(job.frame, (edge, edge)) for job in jobs])
+        return self._scaled(frames, [resized_window(job.frame_scaling, edge) for job in jobs])
 
     def _scaled(self, pixels: NDArray[np.generic], windows: Sequence[Window]) -> Tensor:
         """Return tiles (B, y, x, C) on the device, scaled there: (B, C, y, x), channels last in memory."""
@@ -402,6 +411,23 @@ def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks
         offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+
+
+def _refuse_unfit(decision: Decision, card: Card) -> None:
+    """Raise BadSetting where the limits of a decision were not found for a bundle: they would judge at random."""
+    if card.classifier is None:
+        raise BadSetting(f"{card.name} names no frames, which are what the recipe's decision judges. Leave it out.")
+    known = card.classifier.outputs
+    if strange := [name for name in decision.ok_classes if name not in known]:
+        raise BadSetting(
+            f"{card.name} knows no class {', '.join(strange)}, which may ship by the recipe's decision. There are: "
+            f"{', '.join(known)}."
+        )
+    if decision.weights_sha256 not in (None, card.weights_sha256):
+        raise BadSetting(
+            f"{card.name}: the recipe's decision comes from the answers of other weights, and its limits mean nothing "
+            f"for these. Calibrate anew, or take the bundle that was calibrated."
+        )
 
 
 def with_channels(pixels: NDArray[np.generic], channels: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ class StripMap:
 
     length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
     corrected: frames that count as what a person said of them. left_out: images that no camera of the layout took.
+    blind: cameras of the layout that took none.
     """
 
     layout: Layout
@@ -71,6 +73,7 @@ class StripMap:
     frames: int
     corrected: int
     left_out: int
+    blind: tuple[str, ...]
     unclear: Unclear
     verdict: StripVerdict
 
@@ -84,6 +87,8 @@ class StripMap:
             lines.append(f"  frames that count as what a person said of them: {self.corrected}")
         if self.left_out:
             lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
+        if self.blind:
+            lines.append(f"  cameras of the layout that took no image: {', '.join(self.blind)}")
         return "\n".join((*lines, self.verdict.describe()))
 
 
@@ -102,12 +107,15 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
     try:
-        images = _rows(folder / "images.parquet")
+        # of a file that was written anew, what it last held counts; rows are in the order of time
+        images = [*{row["image"]: row for row in _rows(folder / "images.parquet")}.values()]
         regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         for row in _rows(folder / "regions.parquet"):
             regions[row["image"], row["sha256"]].append(row)
     except (OSError, pa.ArrowInvalid) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    if rules is not None:
+        _refuse_unknown(rules, layout, folder, images, regions.values())
     placed = _placed(images, layout)
     if not placed:
         raise BadSetting(f"{folder}: no camera of the layout took any of its {len(images)} images. See `images:`.")
@@ -142,9 +150,39 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         frames=len(done),
         corrected=len(spoken_of),
         left_out=len(images) - len(placed),
+        blind=tuple(camera.name for camera in layout.cameras if all(frame.camera != camera for frame in placed)),
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
+
+
+def _refuse_unknown(
+    rules: Rules,
+    layout: Layout,
+    folder: Path,
+    images: Sequence[Mapping[str, Any]],
+    regions: Iterable[Sequence[Mapping[str, Any]]],
+) -> None:
+    """Raise BadSetting where rules limit what nobody looked for: a class that is misspelled would always ship."""
+    sides = {camera.side for camera in layout.cameras}
+    classes = {name.removeprefix("p_") for row in images[:1] for name in row if name.startswith("p_")}
+    classes |= {each["class"] for found in regions for each in found}
+    if any(row["n_regions"] is not None for row in images) and not classes.issuperset(_named(rules)):
+        classes |= set(Judge.of_run(folder).task.outputs)  # a gate's frames have other classes than its pixels
+    for asked, known, what in ((_named(rules), classes, "classes"), (_sides(rules), sides, "sides")):
+        if known and (strange := sorted(asked - known)):  # a run of which no image was judged knows no class
+            raise BadSetting(
+                f"{rules.product}, version {rules.version}: limits {', '.join(strange)}, which nobody looked for. "
+                f"The {what} of this run are {', '.join(sorted(known))}."
+            )
+
+
+def _named(rules: Rules) -> set[str]:
+    return {name for rule in rules.rules for name in rule.classes}
+
+
+def _sides(rules: Rules) -> set[str]:
+    return {rule.side for rule in rules.rules if rule.side is not None}
 
 
 def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]:
@@ -165,6 +203,7 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
         frames.append(_Frame(row, camera, number, along_mm + camera.along_mm))
     frames.sort(key=lambda frame: (frame.camera.name, frame.along_mm))
     if layout.frame_step_mm is not None:
+        _refuse_twice(frames)
         return frames
     # an encoder counts no frames, so they are numbered in its order
     counts: dict[str, int] = defaultdict(int)
@@ -179,14 +218,43 @@ def _length_mm(frame: _Frame) -> float:
     return float((frame.row["height_px"] or 0) * frame.camera.mm_per_px_along)
 
 
+def _refuse_twice(frames: Sequence[_Frame]) -> None:
+    """Raise BadSetting where two images are one frame: counts would be doubled, and missing frames hidden."""
+    for one, other in pairwise(frames):
+        if (one.camera, one.number) == (other.camera, other.number):
+            raise BadSetting(
+                f"{one.row['image']} and {other.row['image']} are both frame {one.number} of {one.camera.name}. Which "
+                f"digits of a path count frames is said by `frame_number`, and which images a camera took by `images`; "
+                f"a strip has a run of its own."
+            )
+
+
 def _missing(frames: Sequence[_Frame], layout: Layout) -> int:
-    """Count the frames that are not there, between the first and the last number of each camera."""
-    if layout.frame_step_mm is None:
-        return 0
-    numbers: dict[str, set[int]] = defaultdict(set)
+    """Count the frames that are not there: what each camera lacks of the strip that all cameras together saw.
+
+    An encoder counts no frames: by it, a camera that took none lacks as many as the one that took most.
+    """
+    places: dict[str, list[float]] = {camera.name: [] for camera in layout.cameras}
     for frame in frames:
-        numbers[frame.camera.name].add(frame.number)
-    return sum(max(each) - min(each) + 1 - len(each) for each in numbers.values())
+        places[frame.camera.name].append(frame.along_mm)
+    if layout.frame_step_mm is None:
+        return sum(not taken for taken in places.values()) * max(map(len, places.values()))
+    ends = min(frame.along_mm for frame in frames), max(frame.along_mm for frame in frames)
+    return sum(_lacking(taken, ends, layout.frame_step_mm) for taken in places.values())
+
+
+def _lacking(places: Sequence[float], ends: tuple[float, float], step_mm: float) -> int:
+    """Return how many frames a camera with frames at these places lacks between the ends."""
+    if not places:
+        return _steps(ends[1] - ends[0], step_mm) + 1
+    first, last = min(places), max(places)
+    inside = _steps(last - first, step_mm) + 1 - len(places)
+    return inside + _steps(first - ends[0], step_mm) + _steps(ends[1] - last, step_mm)
+
+
+def _steps(length_mm: float, step_mm: float) -> int:
+    """Return how many whole steps a length has, whatever the last digits of its sums."""
+    return int(length_mm / step_mm + 1e-6)
 
 
 def _marks(frame: _Frame, layout: Layout, regions: Sequence[Mapping[str, Any]]) -> list[Mark]:

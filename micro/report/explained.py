@@ -1,5 +1,8 @@
 """A frame beside the same frame with heat laid over it: what spoke for its class, or what is unlike normal frames."""
 
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -7,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro.engine.explain import Explanation
+from micro.errors import BadSetting
+from micro.line.sources import Source
 from micro.micrograph import Micrograph
 from micro.report.pictures import Shown, shown
 
@@ -35,16 +40,28 @@ def heated(image: Micrograph, heat: NDArray[np.float32]) -> Shown:
     return np.hstack([frame, over])
 
 
-def write_explained(said: Explanation, image: Micrograph, folder: Path) -> Path:
-    """Write the picture as folder/<image path>.png and return where it lies."""
-    return write_picture(explained(said, image), image, folder)
+def places(sources: Sequence[Source], folder: Path) -> dict[str, Path]:
+    """Return where the picture of each image goes, by its name: folder/<image path>.png.
+
+    Images that differ only in their suffix keep it in front of that. Raises BadSetting where a picture would take the
+    place of an image.
+    """
+    paths = {source.name: PurePosixPath(source.name) for source in sources}
+    stems = Counter(path.with_suffix("") for path in paths.values())
+    found = {}
+    for name, path in paths.items():
+        is_alone = stems[path.with_suffix("")] == 1
+        found[name] = folder / (path.with_suffix(".png") if is_alone else f"{name}.png")
+    images = {os.path.realpath(source.address) for source in sources if not source.is_remote}
+    for place in found.values():
+        if os.path.realpath(place) in images:
+            raise BadSetting(f"{place}: is one of the images, and a picture would take its place. Give another --out.")
+    return found
 
 
-def write_picture(picture: Shown, image: Micrograph, folder: Path) -> Path:
-    """Write a picture of an image as folder/<image path>.png and return where it lies."""
-    path = folder / PurePosixPath(image.name).with_suffix(".png")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_picture(picture: Shown, place: Path) -> None:
+    """Write a picture as PNG, and the folders that it lies in."""
+    place.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", picture[..., ::-1])
     assert done
-    path.write_bytes(data.tobytes())
-    return path
+    place.write_bytes(data.tobytes())

@@ -58,6 +58,7 @@ def write_strip(strip: StripMap, folder: Path) -> None:
         "marks": len(strip.marks),
         "unclear": asdict(strip.unclear),
         "left_out": strip.left_out,
+        "blind": strip.blind,
         "layout": strip.layout.model_dump(mode="json"),
     }
     (folder / RECORD_NAME).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import bisect
 import csv
+import math
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -27,7 +28,7 @@ class Camera(BaseModel):
     lies, from the strip's left edge. is_mirrored: columns count towards that edge, as seen from below.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     images: str = "*"
@@ -53,7 +54,7 @@ class Layout(BaseModel):
     rolls_mm: diameters of the line's rolls by name, to say which one left a mark.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     width_mm: float = Field(gt=0)
     cameras: tuple[Camera, ...] = Field(min_length=1)
@@ -113,8 +114,11 @@ class Layout(BaseModel):
         if self.positions is None:
             return {}
         try:
-            with self.positions.open(encoding="utf-8", newline="") as file:
-                return {row["image"]: float(row["position"]) * self.mm_per_count for row in csv.DictReader(file)}
+            with self.positions.open(encoding="utf-8-sig", newline="") as file:
+                found = {row["image"]: float(row["position"]) * self.mm_per_count for row in csv.DictReader(file)}
+            if strange := [image for image, place_mm in found.items() if not math.isfinite(place_mm)]:
+                raise ValueError(f"the position of {strange[0]} is no number")
+            return found
         except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
             raise BadSetting(f"{self.positions}: a table image,position is expected. {fault}") from fault
 
