@@ -189,6 +189,14 @@ def test_positions_in_a_wrong_unit_by_which_nothing_overlaps_are_said(tmp_path, 
     assert "No two images overlap" in capsys.readouterr().out
 
 
+def test_a_position_that_is_absurdly_far_away_still_makes_a_map_that_opens(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["a.png", "b.png"])
+    (tmp_path / "stage.csv").write_text("image,x_um,y_um\na.png,0,0\nb.png,1e12,0\n", encoding="utf-8")
+    assert cli.run(["scan", str(run), "--positions", str(tmp_path / "stage.csv")]) == 0
+    assert "No two images overlap" in capsys.readouterr().out
+    assert max(formats.read(run / "scan/map.png").pixels.shape) <= 30_001
+
+
 @pytest.mark.parametrize("overlap", [[], ["--overlap", "0.26"]], ids=["measured", "given"])
 @pytest.mark.parametrize("um", [UM, None])
 def test_columns_that_count_to_the_left_are_laid_to_the_left_on_a_mirrored_stage(tmp_path, specimen, overlap, um):

@@ -26,6 +26,7 @@ FLAKES_NAME, TILES_NAME, MAP_NAME = "flakes.csv", "tiles.csv", "map.png"
 LOOK_PX = 500_000  # of an image, as it is laid beside its neighbours
 MOST_CONTRAST = 0.5  # glare counts no more than this where images are compared
 MAP_PX = 24_000_000
+MOST_EDGE_PX = 30_000  # of the map, which few programs open beyond that
 OUTLINE, INK = (255, 255, 0), (255, 255, 255)  # red, green, blue
 KEPT_LABELS = 24
 COUNTED_SLACK = 0.05  # of an image
@@ -330,7 +331,7 @@ def _map(
     shape_px = np.array(tiles[0].shape_px)
     start = positions.min(0)
     extent_px = positions.max(0) + shape_px - start
-    shrink = max(float(factor), float(np.sqrt(extent_px.prod() / MAP_PX)))
+    shrink = max(float(factor), float(np.sqrt(extent_px.prod() / MAP_PX)), float(extent_px.max() / MOST_EDGE_PX))
     canvas = np.zeros((*np.ceil(extent_px / shrink).astype(int), 3), np.uint8)
     size = tuple(int(length) for length in np.maximum(shape_px // shrink, 1)[::-1])
     for tile, at in zip(tiles, positions, strict=True):
