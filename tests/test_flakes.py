@@ -506,7 +506,7 @@ def test_a_profile_that_is_not_there_stops_a_run_before_its_first_image(tmp_path
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("points.csv", "take the place of its own points"), ("", "cannot be written"), ("chip.tif/x.yaml", "cannot be")],
+    [("points.csv", "take the place of its own points"), ("", "is a folder"), ("chip.tif/x.yaml", "cannot be")],
 )
 def test_a_profile_that_cannot_be_written_is_said_and_takes_the_place_of_nothing(tmp_path, out, message, capsys):
     write_image(tmp_path / "chip.tif", drawn_chip()[0])

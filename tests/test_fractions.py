@@ -104,8 +104,8 @@ def test_a_field_that_was_corrected_is_named_since_its_phases_are_those_that_wer
     [
         ("--grid", "0", "a.png: 0 x 0 points do not fit"),
         ("--grid", "100", "100 x 100 points do not fit"),
-        ("--json", "no such folder/f.json", "cannot be written"),
-        ("--json", ".", "cannot be written"),
+        ("--json", "images.parquet/f.json", "cannot be written"),
+        ("--json", ".", "is a folder"),
     ],
 )
 def test_a_grid_that_does_not_fit_and_a_file_that_cannot_be_are_answered_with_a_sentence(

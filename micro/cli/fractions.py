@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, app
+from micro.cli.app import DONE, app, make_room
 from micro.cli.screen import err, out
-from micro.errors import MicroError, RunRefused
+from micro.errors import RunRefused
 
 
 @app.command
@@ -37,6 +37,8 @@ def fractions(
     """
     from micro.line.fractions import left_out, of_run
 
+    if json_file is not None:
+        make_room(json_file)
     found = of_run(run, grid)
     for each in found:
         out.print(f"{each.phase}\n  areas (E1245)   {each.areas}\n  points (E562)   {each.points}")
@@ -45,11 +47,7 @@ def fractions(
     for name in _corrected(run, store):
         err.print(f"Counted as it was found, not as it was corrected: {name}. Corrected labels name no phases.")
     if json_file is not None:
-        text = json.dumps([asdict(each) for each in found], indent=2) + "\n"
-        try:
-            json_file.write_text(text, encoding="utf-8")
-        except OSError as fault:
-            raise MicroError(f"{json_file}: cannot be written ({fault.strerror}). Give another --json.") from fault
+        json_file.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", encoding="utf-8")
     return DONE
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, app
+from micro.cli.app import DONE, app, make_room
 from micro.cli.screen import err, out
 
 
@@ -46,16 +46,13 @@ def profile(
     if out_file.resolve() == points.resolve():
         raise BadSetting(f"{out_file}: the profile would take the place of its own points. Give another --out.")
     known = flakes.read_points(points)
+    make_room(out_file)
     try:
         made = thin_film.Profile(material=material, oxide_nm=oxide_nm, gamma=gamma, points=known)  # type: ignore[arg-type]
     except ValidationError as fault:
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(reasons) from fault
-    try:
-        out_file.parent.mkdir(parents=True, exist_ok=True)
-        made.save(out_file)
-    except OSError as fault:
-        raise BadSetting(f"{out_file}: cannot be written ({fault.strerror}). Give another --out.") from fault
+    made.save(out_file)
     out.print(f"{out_file}: {len(known)} points of {material}.")
     if len(known) > 1:
         answers = thin_film.named_by_the_others(made)

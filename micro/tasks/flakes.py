@@ -390,7 +390,8 @@ def _mark(row: dict[str, str | None]) -> Mark:
 def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Point, ...]:
     """Return the contrasts of places whose layers or heights are known, for a microscope profile.
 
-    Raises BadSetting for a mark outside the image, on a saturated place, or on an image without colours.
+    Raises BadSetting for a mark outside the image, on a saturated place, or on an image without colours, and for layers
+    or heights that no profile holds.
     """
     if image.channels != len(CHANNELS):
         raise BadSetting(f"{image.name}: a profile needs a colour image, and this one is grey.")
