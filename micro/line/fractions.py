@@ -73,7 +73,11 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
 def left_out(folder: Path) -> dict[str, str]:
     """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
     rows = _rows(folder / "images.parquet")
-    return {row["image"]: row.get("error") or "no labels" for row in rows if not row["labels"]}
+    return {
+        row["image"]: (row.get("error") or "no labels").removeprefix(f"{row['image']}: ")
+        for row in rows
+        if not row["labels"]
+    }
 
 
 def _image(row: dict[str, Any]) -> tuple[str, str]:

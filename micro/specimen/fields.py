@@ -77,7 +77,14 @@ def left_out(sources: Sequence[str], store: str | None = None) -> dict[str, str]
     columns = (schema.images.c.name, schema.images.c.state, schema.images.c.error)
     query = sa.select(*columns).where(schema.images.c.labels.is_(None)).order_by(schema.images.c.name)
     rows = (row for source in sources if is_run(Path(source)) for row in _asked(Path(source), store, query))
-    return {row["name"]: row["error"] or ("no labels" if row["state"] == schema.DONE else "not done") for row in rows}
+    return {row["name"]: _reason(row) for row in rows}
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """Return why an image has no labels; what is wrong with a file begins with its name, which the reader sees."""
+    if row["error"]:
+        return str(row["error"]).removeprefix(f"{row['name']}: ")
+    return "no labels" if row["state"] == schema.DONE else "not done"
 
 
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
