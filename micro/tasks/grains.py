@@ -49,14 +49,20 @@ class GrainSettings(TaskSettings):
     """What a user may change in how grains are told apart."""
 
     min_area_px: int = Field(
-        default=SPECK_PX, ge=1, le=1_000_000, description="smaller grains are given to their neighbours"
+        default=SPECK_PX,
+        ge=1,
+        le=1_000_000,
+        description="grains smaller than this, at the scale at which the image is read, go to their neighbours",
     )
     seed_above: float = Field(default=0.4, ge=0.05, le=0.95, description="height, 0 to 1, above which a grain begins")
     split_rise: float = Field(
         default=0.2, ge=0.02, le=0.9, description="two parts of a grain that rise this far above their neck are two"
     )
     reach_px: int = Field(
-        default=24, ge=2, le=256, description="pixels farther than this from any grain belong to none"
+        default=24,
+        ge=2,
+        le=256,
+        description="what is farther than this from any grain, at the scale at which it is read, belongs to none",
     )
     grain_diameter_px: Annotated[float, Field(ge=2, le=5000)] | Literal["any", "auto"] = Field(
         default="any",
