@@ -104,6 +104,9 @@ def test_too_few_defects_to_show_what_was_asked_are_refused_with_the_number_need
     is_defect = np.arange(1000) < 300
     with pytest.raises(BadSetting, match=r"that takes 3838"):
         refuse_too_few(is_defect, Wishes(max_escape=0.001))
+    with pytest.raises(BadSetting, match=r"ask for 1\.27% or above"):  # 1.264 %
+        refuse_too_few(is_defect, Wishes(max_escape=0.0126))
+    refuse_too_few(is_defect, Wishes(max_escape=0.0127))
     needed = np.arange(9000) < 3838
     refuse_too_few(needed, Wishes(max_escape=0.001))
     assert proportion(0, 3838).high <= 0.001 < proportion(0, 3837).high

@@ -117,7 +117,7 @@ def refuse_too_few(is_defect: NDArray[np.bool_], wishes: Wishes) -> None:
         raise BadSetting(
             f"An escape rate of at most {wishes.max_escape:.2%} cannot be shown with {defects} frames with a defect, "
             f"even if none escapes: that takes {needed}. Annotate more, or ask for "
-            f"{_Z2 / (defects + _Z2):.2%} or above."
+            f"{math.ceil(1e4 * _Z2 / (defects + _Z2)) / 1e4:.2%} or above."
         )
 
 
