@@ -78,11 +78,13 @@ def test_an_area_is_not_guessed_where_whole_frames_were_named() -> None:
         "product: p\nversion: 1\nrules: []\n",
         "product: p\nversion: 1\nrules: [{classes: [a]}]\n",
         "product: p\nrules: [{at_most: 1}]\n",
+        "product: p\nversion: 1\nrules: [{at_most: 1, area_from_mm2: 5, area_below_mm2: 5}]\n",
+        "product: p\nversion: 1\nrules: [{at_most: 1, area_from_mm2: .inf}]\n",
         "product: p\nversion: 1\nrules: [{at_most: 1, colour: red}]\n",
         "rules: [",
     ],
 )
-def test_a_file_without_rules_a_limit_or_a_version_is_refused_by_its_name(text: str, tmp_path) -> None:
+def test_a_file_without_a_version_or_whose_rules_limit_nothing_is_refused_by_its_name(text: str, tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(BadSetting, match=r"mine\.yaml"):

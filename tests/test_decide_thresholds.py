@@ -88,10 +88,25 @@ def test_no_more_defects_ship_than_was_allowed_even_at_the_end_of_the_interval()
     assert strict.ok_below == strict.ng_from
 
 
+@pytest.mark.parametrize("ng_share", [None, 0.02])
+def test_no_more_is_reviewed_than_people_can_look_at_where_fewer_defects_may_ship(ng_share: float | None) -> None:
+    is_defect, probability = honest(8000)
+    wishes = Wishes(review_rate=0.02, max_escape=0.01, ng_share=ng_share)
+    limits = choose(is_defect, probability, wishes)
+    counted = tally(is_defect, probability, limits)
+    assert counted.escape.high <= 0.01
+    assert counted.review_rate(ng_share) == pytest.approx(0.02, abs=1e-3)
+    dear = choose(is_defect, probability, Wishes(review=5, max_escape=0.01))
+    assert dear.ok_below == dear.ng_from, "a look costs more than any frame that is thrown away"
+
+
 def test_too_few_defects_to_show_what_was_asked_are_refused_with_the_number_needed() -> None:
     is_defect = np.arange(1000) < 300
     with pytest.raises(BadSetting, match=r"that takes 3838"):
         refuse_too_few(is_defect, Wishes(max_escape=0.001))
+    with pytest.raises(BadSetting, match=r"ask for 1\.27% or above"):  # 1.264 %
+        refuse_too_few(is_defect, Wishes(max_escape=0.0126))
+    refuse_too_few(is_defect, Wishes(max_escape=0.0127))
     needed = np.arange(9000) < 3838
     refuse_too_few(needed, Wishes(max_escape=0.001))
     assert proportion(0, 3838).high <= 0.001 < proportion(0, 3837).high

@@ -145,13 +145,16 @@ def test_a_hundred_thousand_rows_make_a_page_of_bounded_size(made: Run) -> None:
 def test_drift_is_shown_where_the_run_recorded_it(made: Run) -> None:
     made.add("a", score=0.9)
     assert "Drift" not in page_of(made).text
-    row = {"statistic": "brightness_mean", "images": 200, "psi": 0.4, "ks": 0.3, "p_value": 0.0001}
+    row = {"statistic": "brightness_mean", "images": 60, "psi": 0.4, "ks": 0.3, "p_value": 0.0001}
     row |= {"median_then": 0.5, "median_now": 0.2, "is_drift": True}
     drift = {"alarm": True, "reference": "907 images of <strip>", "window_images": 200, "statistics": [row]}
     text = page_of(made, drift=drift).text
     assert "do not look like those that the bundle was made with" in text
-    assert "200 images beside 907 images of <strip>" in text
+    assert "60 of the last images beside 907 images of <strip>" in text
     assert "brightness_mean 0.500 0.200 0.40 0.30 0.00010 drift" in text
+    text = page_of(made, drift=drift | {"alarm": False, "statistics": []}).text
+    assert "Too few images so far to compare them with 907 images of <strip>" in text
+    assert "No drift" not in text
 
 
 def test_a_run_under_way_says_so(made: Run) -> None:

@@ -237,6 +237,19 @@ def test_without_a_pixel_size_the_table_is_in_pixels_and_there_is_no_g(
     assert not [name for name in head if "um" in name.split("_")[-1]]
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_calibration_that_is_not_used_is_named_with_the_reason(beside: bool, tmp_path: Path):
+    calibrated = tmp_path / ("images" if beside else "labels") / "a.tif"
+    for folder in ("labels", "images"):
+        (tmp_path / folder).mkdir()
+    formats.write_labels(tmp_path / "labels" / "a.tif", drawn(6))
+    tifffile.imwrite(calibrated, drawn(6).astype(np.uint8), imagej=True, resolution=(2, 1), metadata={"unit": "um"})
+    asked = [tmp_path / "labels", *(["--image", tmp_path / "images"] if beside else [])]
+    code, record = measured(*asked, out=tmp_path / "out")
+    assert code == 1
+    assert "ImageJ states pixels of 0.5 x 1 um, which are not square; not used" in record["refusal"]
+
+
 def test_the_micrographs_beside_give_their_pixel_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     labels, images = tmp_path / "labels", tmp_path / "images"
     labels.mkdir()

@@ -217,6 +217,26 @@ def test_a_camera_that_took_nothing_or_stopped_before_the_others_keeps_the_strip
     assert stopped.unclear.unseen == 1 + 3, "108 and 212 mm of 64 each: the left camera looks 20 mm further down"
 
 
+def test_an_encoder_tells_what_no_frame_shows_and_two_images_of_one_place(tmp_path):
+    cameras = [Camera(name=name, images=f"{name}/*", mm_per_px_along=8, mm_per_px_across=8) for name in "ab"]
+    layout = Layout(width_mm=64, positions=tmp_path / "at.csv", cameras=cameras)
+    lines = ["image,position"]
+    for number in range(12):
+        # 64 mm of strip a frame, at a speed that changes
+        lines += [f"{name}/{number}.png,{60 * number + number % 3}" for name in "ab"]
+        for name, seen in (("a", number not in (4, 5)), ("b", number < 9)):
+            if seen:
+                write(tmp_path / "in" / name / f"{number}.png", 0)
+    run(tmp_path / "in", tmp_path / "out", Toy(classes=("fine", "print")))
+    (tmp_path / "at.csv").write_text("\n".join(lines))
+    found = of_run(tmp_path / "out", layout)
+    assert (found.verdict.verdict, found.unclear.unseen) == ("REVIEW", 2 + 2), "180 mm at the end are two frames of 64"
+    a = layout.model_copy(update={"cameras": layout.cameras[:1], "positions": tmp_path / "twice.csv"})
+    (tmp_path / "twice.csv").write_text("\n".join(lines).replace("a/1.png,61", "a/1.png,0"))
+    with pytest.raises(BadSetting, match=r"a/0\.png and a/1\.png are both at one place of a"):
+        of_run(tmp_path / "out", a)
+
+
 def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_counts_once(tmp_path):
     toy, layout = (
         Toy(classes=("fine", "print")),

@@ -46,11 +46,21 @@ def test_places_known_only_by_their_frame_still_tell_the_period() -> None:
     assert found.period_mm == pytest.approx(1570, rel=1e-3)
 
 
-def test_two_marks_on_one_roll_are_one_turn_and_not_two() -> None:
+@pytest.mark.parametrize("apart_mm", [300, 1570 / 4, 400, 1570 / 3])
+def test_two_marks_on_one_roll_are_one_turn_and_not_two(apart_mm: float) -> None:
     one = marks(1570)
-    found = find_period(np.concatenate([one, one + 300]), 130, 20_000)
+    found = find_period(np.concatenate([one, one + apart_mm]), 130, 20_000)
     assert found is not None
     assert found.period_mm == pytest.approx(1570, rel=2e-3)
+
+
+@pytest.mark.parametrize("missed", [0.0, 0.3])
+def test_many_other_defects_make_no_part_of_a_turn_a_turn(missed: float) -> None:
+    for seed in range(6):
+        others = np.random.default_rng(seed).uniform(0, LENGTH_MM, 300)
+        found = find_period(np.concatenate([marks(1570, seed, missed=missed), others]), 130, 20_000)
+        assert found is not None
+        assert found.period_mm == pytest.approx(1570, rel=2e-3)
 
 
 @pytest.mark.parametrize("seed", range(20))

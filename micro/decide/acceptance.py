@@ -1,5 +1,6 @@
 """Whether a strip may ship: rules of a product, and what was found along it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,10 @@ class Rule(BaseModel):
     def _limits_something(self) -> Self:
         if self.at_most is None and self.at_most_a_metre is None and self.in_a_row is None:
             raise ValueError("a rule has a limit: at_most, at_most_a_metre or in_a_row")
+        low, high = self.area_from_mm2, self.area_below_mm2
+        above = math.inf if high is None else high
+        if low is not None and low >= above:
+            raise ValueError(f"no area is from {low:g} and below {above:g} mm2: such a rule would limit nothing")
         return self
 
     def counts(self, defect: Defect) -> bool:

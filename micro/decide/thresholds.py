@@ -117,7 +117,7 @@ def refuse_too_few(is_defect: NDArray[np.bool_], wishes: Wishes) -> None:
         raise BadSetting(
             f"An escape rate of at most {wishes.max_escape:.2%} cannot be shown with {defects} frames with a defect, "
             f"even if none escapes: that takes {needed}. Annotate more, or ask for "
-            f"{_Z2 / (defects + _Z2):.2%} or above."
+            f"{math.ceil(1e4 * _Z2 / (defects + _Z2)) / 1e4:.2%} or above."
         )
 
 
@@ -125,7 +125,7 @@ _Z2 = 1.959964**2
 
 
 def choose(is_defect: NDArray[np.bool_], defect_probability: NDArray[np.floating], wishes: Wishes) -> Thresholds:
-    """Return the thresholds of least expected cost, lowered as far as max_escape asks.
+    """Return the thresholds of least expected cost, of those that let no more defects ship than max_escape allows.
 
     A frame of probability p costs p * escape if it ships and (1 - p) * overkill if not; the cheaper verdict wins, or
     REVIEW where that is cheaper than both (C. Elkan, IJCAI 2001; C. K. Chow, IEEE Trans. Inf. Theory 16 (1970) 41).
@@ -137,10 +137,11 @@ def choose(is_defect: NDArray[np.bool_], defect_probability: NDArray[np.floating
     defects, good = int(is_defect.sum()), int((~is_defect).sum())
     tilt = 1.0 if wishes.ng_share is None else wishes.ng_share / (1 - wishes.ng_share) * good / max(defects, 1)
     on_line = _tilted(np.asarray(defect_probability, np.float64), tilt)
+    escape, overkill = on_line * wishes.escape, (1 - on_line) * wishes.overkill
+    weight = _weights(is_defect, wishes.ng_share)
     review = wishes.review
     if wishes.review_rate is not None:
-        risk = np.minimum(on_line * wishes.escape, (1 - on_line) * wishes.overkill)
-        review = _worst(risk, _weights(is_defect, wishes.ng_share), wishes.review_rate)
+        review = _worst(np.minimum(escape, overkill), weight, wishes.review_rate)
     low = high = wishes.overkill / (wishes.overkill + wishes.escape)
     if review is not None and review < low * wishes.escape:
         low, high = review / wishes.escape, 1 - review / wishes.overkill
@@ -148,8 +149,14 @@ def choose(is_defect: NDArray[np.bool_], defect_probability: NDArray[np.floating
     if wishes.max_escape is not None:
         allowed = _escapes_allowed(defects, wishes.max_escape) or 0
         found = np.sort(np.asarray(defect_probability, np.float64)[is_defect])
-        ok_below = min([ok_below, *map(float, found[allowed : allowed + 1])])
-        ng_from = ng_from if review is not None else ok_below
+        strictest = min([ok_below, *map(float, found[allowed : allowed + 1])])
+        if strictest < ok_below:
+            ok_below = strictest
+            if wishes.review_rate is not None:  # what may no longer ship takes the place of other frames
+                risk = np.where(defect_probability < ok_below, escape, overkill)
+                review = _worst(risk, weight, wishes.review_rate)
+            high = 0.0 if review is None else max(0.0, 1 - review / wishes.overkill)
+            ng_from = max(ok_below, float(_tilted(np.array(high), 1 / tilt)))
     return Thresholds(ok_below, ng_from, review)
 
 

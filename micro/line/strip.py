@@ -202,8 +202,8 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
             raise BadSetting(f"{layout.positions}: no position for {row['image']}.")
         frames.append(_Frame(row, camera, number, along_mm + camera.along_mm))
     frames.sort(key=lambda frame: (frame.camera.name, frame.along_mm))
+    _refuse_twice(frames, layout)
     if layout.frame_step_mm is not None:
-        _refuse_twice(frames)
         return frames
     # an encoder counts no frames, so they are numbered in its order
     counts: dict[str, int] = defaultdict(int)
@@ -218,29 +218,38 @@ def _length_mm(frame: _Frame) -> float:
     return float((frame.row["height_px"] or 0) * frame.camera.mm_per_px_along)
 
 
-def _refuse_twice(frames: Sequence[_Frame]) -> None:
+def _refuse_twice(frames: Sequence[_Frame], layout: Layout) -> None:
     """Raise BadSetting where two images are one frame: counts would be doubled, and missing frames hidden."""
     for one, other in pairwise(frames):
-        if (one.camera, one.number) == (other.camera, other.number):
+        if (one.camera, one.number, one.along_mm) != (other.camera, other.number, other.along_mm):
+            continue
+        both = f"{one.row['image']} and {other.row['image']} are both"
+        if layout.frame_step_mm is None:
             raise BadSetting(
-                f"{one.row['image']} and {other.row['image']} are both frame {one.number} of {one.camera.name}. Which "
-                f"digits of a path count frames is said by `frame_number`, and which images a camera took by `images`; "
-                f"a strip has a run of its own."
+                f"{layout.positions}: {both} at one place of {one.camera.name}, and what they show would count twice. "
+                f"Correct their positions, or leave one out of `images`; a strip has a run of its own."
             )
+        raise BadSetting(
+            f"{both} frame {one.number} of {one.camera.name}. Which digits of a path count frames is said by "
+            f"`frame_number`, and which images a camera took by `images`; a strip has a run of its own."
+        )
 
 
 def _missing(frames: Sequence[_Frame], layout: Layout) -> int:
     """Count the frames that are not there: what each camera lacks of the strip that all cameras together saw.
 
-    An encoder counts no frames: by it, a camera that took none lacks as many as the one that took most.
+    An encoder counts no frames: by it, a camera that took none lacks as many as the one that took most, and any other
+    the steps that fit between two of its frames.
     """
-    places: dict[str, list[float]] = {camera.name: [] for camera in layout.cameras}
+    taken: dict[str, list[_Frame]] = {camera.name: [] for camera in layout.cameras}
     for frame in frames:
-        places[frame.camera.name].append(frame.along_mm)
-    if layout.frame_step_mm is None:
-        return sum(not taken for taken in places.values()) * max(map(len, places.values()))
+        taken[frame.camera.name].append(frame)
     ends = min(frame.along_mm for frame in frames), max(frame.along_mm for frame in frames)
-    return sum(_lacking(taken, ends, layout.frame_step_mm) for taken in places.values())
+    if layout.frame_step_mm is not None:
+        step_mm = layout.frame_step_mm
+        return sum(_lacking([frame.along_mm for frame in mine], ends, step_mm) for mine in taken.values())
+    blind = sum(not mine for mine in taken.values()) * max(map(len, taken.values()))
+    return blind + sum(_lacking_by_encoder(mine, ends) for mine in taken.values() if mine)
 
 
 def _lacking(places: Sequence[float], ends: tuple[float, float], step_mm: float) -> int:
@@ -250,6 +259,18 @@ def _lacking(places: Sequence[float], ends: tuple[float, float], step_mm: float)
     first, last = min(places), max(places)
     inside = _steps(last - first, step_mm) + 1 - len(places)
     return inside + _steps(first - ends[0], step_mm) + _steps(ends[1] - last, step_mm)
+
+
+def _lacking_by_encoder(frames: Sequence[_Frame], ends: tuple[float, float]) -> int:
+    """Return how many frames a camera lacks between the ends: it counts none, and they may lie unevenly."""
+    places = np.array([frame.along_mm for frame in frames])
+    apart_mm = np.diff(places)
+    # a line that runs at any speed may overlap its frames, and one may look at parts of the strip only
+    step_mm = max(*map(_length_mm, frames), float(np.median(apart_mm)) if len(apart_mm) else 0.0)
+    if step_mm == 0:
+        return 0
+    inside = int((np.round(apart_mm / step_mm) - 1).clip(0).sum())
+    return inside + _steps(places[0] - ends[0], step_mm) + _steps(ends[1] - places[-1], step_mm)
 
 
 def _steps(length_mm: float, step_mm: float) -> int:

@@ -125,7 +125,7 @@ def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folde
     image = formats.read(found[0])
     with opened(found[0], found[0].name) as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    size = PixelSize(image.pixel_size_um, image.pixel_size_source)
+    size = PixelSize(image.pixel_size_um, image.pixel_size_source, image.notes)
     shape_px = image.height_px, image.width_px
     return Labelled(name, labels, str(found[0]), digest, str(found[0].absolute()), shape_px, size)
 
@@ -185,7 +185,7 @@ def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], sa
         image_sha256=row["sha256"],
         address=row["address"],
         shape_px=(row["height_px"], row["width_px"]),
-        size=PixelSize(row["pixel_size_um"], row["pixel_size_source"]),
+        size=PixelSize(row["pixel_size_um"], row["pixel_size_source"], tuple(filter(None, [row["notes"]]))),
         maker=f"{row['model']} {row['model_version']}{settings}, weights SHA-256 {row['weights_sha256']}",
         original=None if corrected is None else original,
         found=found,

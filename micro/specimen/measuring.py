@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -110,7 +110,7 @@ def measure_steps(
         try:
             tallies.append(tally(Field(labels, size.um, each.name, size.source)))
         except UnknownPixelSize as fault:
-            refusal = refusal or str(fault)
+            refusal = refusal or " ".join((str(fault), *_remarked(size)))
         yield Progress(len(inputs), len(fields), each.name)
     found = Measured(name, None if refusal else conclude(tallies, name), refusal, edits, left_out)
     _write(out, tables, _record(found, inputs, reading, command))
@@ -183,7 +183,13 @@ def _change(each: Labelled, labels: NDArray[np.int32]) -> Change | None:
 
 def _size(each: Labelled, file: LabelFile, reading: Reading) -> PixelSize:
     known = (size for size in (reading.size, each.size, file.size) if size.um is not None)
-    return next(known, UNKNOWN)
+    return next(known, replace(UNKNOWN, notes=tuple(dict.fromkeys(each.size.notes + file.size.notes))))
+
+
+def _remarked(size: PixelSize) -> Iterator[str]:
+    """Say why what a file states was not used: to who calibrated it, the ways to give a pixel size say nothing new."""
+    if size.notes:
+        yield f"Remarked on it: {'; '.join(size.notes)}."
 
 
 def _table(each: Labelled, labels: NDArray[np.integer], pixel_size_um: float | None) -> pa.Table:

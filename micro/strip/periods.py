@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 # A series shorter than this is no evidence of a roll.
 LEAST_MARKS = 5
@@ -59,7 +60,11 @@ def find_period(
     longest_mm = min(longest_mm, float(np.ptp(places)) / (LEAST_MARKS - 1) * 1.01)
     cell_mm = shortest_mm / _CELLS if step_mm is None else step_mm
     guess_mm = _strongest(places - begins, shortest_mm, longest_mm, cell_mm)
-    return None if guess_mm is None else _fitted(places, guess_mm)
+    if guess_mm is None:
+        return None
+    phase = float(np.angle(np.exp(2j * np.pi * places / guess_mm).sum()) / (2 * np.pi))
+    found = _fitted(places, guess_mm, phase * guess_mm)
+    return None if found is None else _whole_turn(places, found, longest_mm)
 
 
 def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: float, cell_mm: float) -> float | None:
@@ -91,12 +96,34 @@ def _chance(resultant: float, count: int) -> float:
     return math.exp(math.sqrt(1 + 4 * count + 4 * rest) - (1 + 2 * count))
 
 
-def _fitted(places: NDArray[np.float64], period_mm: float) -> Period | None:
+def _whole_turn(places: NDArray[np.float64], found: Period, longest_mm: float) -> Period:
+    """Return the whole turn of which a period is a part: several marks of one roll, or many others, hide it.
+
+    By a period that is a whole turn, marks are missed now and then; by a part of one, always at the same parts.
+    """
+    turns = (places - found.first_mm) / found.period_mm
+    numbers = np.unique(np.round(turns[np.abs(turns - np.round(turns)) <= _AROUND]).astype(np.int64))
+    numbers -= numbers[0]
+    most, share = int(longest_mm / found.period_mm), len(numbers) / (numbers[-1] + 1)
+    if most < 2 or share == 1:
+        return found
+    chances = np.ones(most + 1)
+    for parts in range(2, most + 1):
+        there = np.bincount(np.arange(numbers[-1] + 1) % parts, minlength=parts)
+        seen = np.bincount(numbers % parts, minlength=parts)
+        squares = float(((seen - share * there) ** 2 / (there * share * (1 - share))).sum())
+        chances[parts] = stats.chi2.sf(squares, parts - 1)
+    parts = int(chances.argmin())
+    if most * chances[parts] > CHANCE:
+        return found
+    brightest = int(np.bincount(numbers % parts, minlength=parts).argmax())
+    return _fitted(places, found.period_mm * parts, found.first_mm + found.period_mm * brightest) or found
+
+
+def _fitted(places: NDArray[np.float64], period_mm: float, first_mm: float) -> Period | None:
     """Lay a line through the places of the marks by their numbers, twice: the first one corrects the guess."""
-    turns = places / period_mm
-    phase = float(np.angle(np.exp(2j * np.pi * turns).sum()) / (2 * np.pi))
-    first_mm, error_mm = phase * period_mm, 0.0
-    numbers, mine = turns, np.ones(len(places), bool)
+    error_mm = 0.0
+    numbers, mine = places, np.ones(len(places), bool)
     for _ in range(3):
         turns = (places - first_mm) / period_mm
         numbers = np.round(turns)
