@@ -155,6 +155,14 @@ def test_the_label_files_of_an_earlier_run_are_no_images(tmp_path: Path) -> None
     assert names(tmp_path / "out" / "labels") == ["a.tif", "x/b.tif"]
 
 
+def test_corrections_and_maps_of_a_run_are_no_images(tmp_path: Path) -> None:
+    made = ("run.json", "corrections/a.png", "strip/strip.png", "strip/strip.json", "strip/strip.csv")
+    made += ("scan/map.png", "scan/tiles.csv", "scan/flakes.csv")
+    touched(tmp_path, "a.png", "map.png", "corrections/b.png", *(f"out/{name}" for name in made))
+    assert names(tmp_path) == ["a.png", "corrections/b.png", "map.png"]
+    assert names(f"{tmp_path}/**/*.png") == ["a.png", "corrections/b.png", "map.png"]
+
+
 def test_names_that_are_not_utf8_are_shown_as_text_and_open_as_they_are(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/m\xe4\xdf.png"
     try:
