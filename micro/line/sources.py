@@ -131,7 +131,8 @@ class Search:
         return list(found.values())
 
     def glance(self) -> Iterator[tuple[Source, str | None]]:
-        """Yield the images that are there now, with their stamps where looking told them; none of what is away."""
+        """Yield each image that is there now, with its stamp where looking told it; none of what is away."""
+        told: set[str] = set()
         for place in self._places:
             try:
                 found = place.look()
@@ -139,7 +140,9 @@ class Search:
                 log.warning("%s", fault)
                 continue
             for address, stamp in found.items():
-                yield self._source(place, address), stamp
+                if address not in told:  # folders may lie in each other
+                    told.add(address)
+                    yield self._source(place, address), stamp
 
     def folders(self) -> list[str]:
         """Return the local folders in which files that appear would be found."""
