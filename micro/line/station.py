@@ -320,8 +320,15 @@ class Station:
         self._rate += 0.3 * (len(self._judged) / max(ended - self._stored_at, 1e-3) - self._rate)
         self._stored_at = ended
         group, self._judged = self._judged, []
-        for hand, outcome in zip(group, outcomes, strict=True):
-            yield from self._settle(hand, outcome, hand.labels_seconds + (ended - began) / len(group), ended)
+        stored = zip(group, outcomes, strict=True)
+        share = (ended - began) / len(group)
+        try:
+            for hand, outcome in stored:
+                yield from self._settle(hand, outcome, hand.labels_seconds + share, ended)
+        finally:  # whoever closes the run midway is told of all that is stored
+            for hand, outcome in stored:
+                for _ in self._settle(hand, outcome, hand.labels_seconds + share, ended):
+                    pass
         if ended - self._told_at >= DEPTH_S:
             self._tell_depth()
 
