@@ -140,6 +140,14 @@ def test_with_a_marker_a_file_counts_when_the_marker_is_there(folder: Path) -> N
         assert taken(coming, 1) == ["late.png"]
 
 
+def test_a_marker_without_the_suffix_of_its_image_tells_of_one_in_capitals_too(folder: Path) -> None:
+    write(folder / "a.TIF")
+    with closing(watched(folder, marker=".done")) as coming:
+        assert nothing_comes(coming, 0.5)
+        write(folder / "a.done")
+        assert taken(coming, 1, 5) == ["a.TIF"]
+
+
 def test_a_file_of_which_the_system_does_not_tell_is_found_by_looking(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

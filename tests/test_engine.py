@@ -155,6 +155,18 @@ def test_an_unknown_setting_lists_those_there_are(segmenter):
         Engine(segmenter, Recipe(model="x", settings={"min_size": 3}), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("segmenter", {"twins": "keep"}, "never shown twins"),
+        ("classifier", {"ok_classes": "claen, crack"}, "no class claen. There are: clean, crack, scratch"),
+    ],
+)
+def test_a_setting_that_a_bundle_cannot_follow_is_refused_before_any_image(kind, settings, words, request):
+    with pytest.raises(BadSetting, match=words):
+        Engine(request.getfixturevalue(kind), Recipe(model="x", settings=settings), device="cpu")
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     made = make_bundle(tmp_path / "b")
     other = made.card.model_copy(update={"segmenter": SMALL_UNET.model_copy(update={"decoder_channels": (32, 8, 8)})})

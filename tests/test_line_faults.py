@@ -270,6 +270,19 @@ def test_a_camera_that_writes_over_its_files_has_each_frame_judged(tmp_path: Pat
     assert [row["n_regions"] for row in rows(tmp_path / "out" / "images.csv")] == ["0", "3", "1", "2"]
 
 
+def test_a_watched_file_that_was_set_aside_half_written_and_then_completed_counts_once(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 1)
+    (folder / "late.png").touch()
+    with closing(Watched(Search([str(folder)]), 0.1)) as coming:
+        running = run_steps(coming, Toy(), RECIPE, Place(tmp_path / "out"), Manners(settle_s=0.1))
+        assert any("late.png: quarantined" in next(running).note for _ in range(2))
+        draw(folder / "late.png", 2)
+        assert next(running).note == "late.png"
+        running.close()
+    counts = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["counts"]
+    assert (counts["images"], counts["done"], counts["quarantined"]) == (2, 2, 0)
+
+
 # --- the command itself -----------------------------------------------------------------------------------------------
 
 

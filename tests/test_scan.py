@@ -232,6 +232,14 @@ def test_a_scan_of_a_run_that_was_killed_before_its_tables_says_what_the_ledger_
     assert (run / "scan/flakes.csv").read_bytes() == whole
 
 
+def test_a_map_says_that_it_shows_what_was_found_and_not_what_was_corrected(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, CORNERS[:2], ["r0_c0.png", "r0_c1.png"])
+    correct = ("correct", run, run.parent / "images" / "1.png", "--labels", run / "labels" / "2.tif", "--author", "Ann")
+    assert cli.run([str(word) for word in correct]) == 0
+    assert cli.run(["scan", str(run)]) == 0
+    assert "not as it was corrected: r0_c1.png." in capsys.readouterr().out
+
+
 def test_images_whose_pixels_have_two_sizes_are_refused(tmp_path, specimen, capsys):
     run = scanned(tmp_path, specimen, CORNERS[:2], ["1.png", "2.png"])
     database = schema.connect(run, writes=True)

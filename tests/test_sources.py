@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from micro.errors import MicroError
-from micro.line.sources import find
+from micro.line.sources import Search, find
 
 
 def names(*sources: Path | str) -> list[str]:
@@ -57,6 +57,13 @@ def test_a_list_names_images_from_its_own_folder_and_others_by_their_whole_path(
 def test_an_image_named_twice_is_read_once(tmp_path: Path) -> None:
     touched(tmp_path, "d/a.png", "d/b.png")
     assert names(tmp_path / "d", tmp_path / "d" / "a.png", f"{tmp_path}/d/../d/*.png") == ["a.png", "b.png"]
+
+
+def test_an_image_that_two_watched_sources_hold_has_one_name(tmp_path: Path) -> None:
+    touched(tmp_path, "in/a.png", "in/sub/b.png")
+    search = Search([str(tmp_path / "in"), str(tmp_path / "in" / "sub")])
+    assert [source.name for source, _ in search.glance()] == [source.name for source in search.find()]
+    assert search.source(str(tmp_path / "in" / "sub" / "b.png")) == search.find()[1]
 
 
 def test_images_of_several_folders_have_the_name_of_their_folder_in_front(tmp_path: Path) -> None:
@@ -153,6 +160,14 @@ def test_the_label_files_of_an_earlier_run_are_no_images(tmp_path: Path) -> None
     assert names(tmp_path) == ["a.png", "labels/real.tif"]
     assert names(f"{tmp_path}/**/*.tif") == ["labels/real.tif"]
     assert names(tmp_path / "out" / "labels") == ["a.tif", "x/b.tif"]
+
+
+def test_corrections_and_maps_of_a_run_are_no_images(tmp_path: Path) -> None:
+    made = ("run.json", "corrections/a.png", "strip/strip.png", "strip/strip.json", "strip/strip.csv")
+    made += ("scan/map.png", "scan/tiles.csv", "scan/flakes.csv")
+    touched(tmp_path, "a.png", "map.png", "corrections/b.png", *(f"out/{name}" for name in made))
+    assert names(tmp_path) == ["a.png", "corrections/b.png", "map.png"]
+    assert names(f"{tmp_path}/**/*.png") == ["a.png", "corrections/b.png", "map.png"]
 
 
 def test_names_that_are_not_utf8_are_shown_as_text_and_open_as_they_are(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from toy_line import Toy, run
+from toy_line import Toy, run, steps
 
 from micro import cli, formats, measure
 from micro.decide.acceptance import Rules
@@ -235,6 +235,25 @@ def test_an_encoder_tells_what_no_frame_shows_and_two_images_of_one_place(tmp_pa
     (tmp_path / "twice.csv").write_text("\n".join(lines).replace("a/1.png,61", "a/1.png,0"))
     with pytest.raises(BadSetting, match=r"a/0\.png and a/1\.png are both at one place of a"):
         of_run(tmp_path / "out", a)
+
+
+def test_a_strip_of_a_run_that_was_interrupted_or_goes_on_does_not_ship(tmp_path, monkeypatch):
+    monkeypatch.setattr("micro.line.station.GROUP", 1)
+    for number in range(6):
+        write(tmp_path / "in" / f"{number}.png", 0)
+    layout = Layout(width_mm=64, frame_step_mm=64, cameras=(Camera(name="c", mm_per_px_along=8, mm_per_px_across=8),))
+    running = steps(tmp_path / "in", tmp_path / "out", Toy(classes=("fine", "print")))
+    for _ in range(2):
+        next(running)
+    record = (tmp_path / "out" / "run.json").read_text()
+    running.close()
+    done = of_run(tmp_path / "out", layout)
+    assert (done.verdict.verdict, done.frames + done.unclear.unseen) == ("REVIEW", 6)
+    run(tmp_path / "in", tmp_path / "out", Toy(classes=("fine", "print")))
+    assert of_run(tmp_path / "out", layout).verdict.verdict == "OK"
+    (tmp_path / "out" / "run.json").write_text(record)
+    with pytest.raises(MicroError, match="goes on, or was killed"):
+        of_run(tmp_path / "out", layout)
 
 
 def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_counts_once(tmp_path):

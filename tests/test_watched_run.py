@@ -106,3 +106,22 @@ def test_what_watches_for_ever_is_not_divided(tmp_path: Path, capsys: pytest.Cap
     for flag in (["--shard", "1/2"], ["--cluster", "auto"]):
         assert cli.run([*command, "--watch", *flag]) == 2
         assert "start several runs with one --store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--marker .done", "Pass --watch too"),
+        ("--poll 5", "Pass --watch too"),
+        ("--workers 3", "on a --cluster"),
+        ("--cluster auto --workers 0", "at least 1"),
+        ("--settle -1", "0 or more"),
+        ("--give-up-after nan", "0 or more"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    flags: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(folder_of(tmp_path / "in", 1)), "--model", "sheet-steel", "--out", str(tmp_path / "out")]
+    assert cli.run([*command, *flags.split()]) == 2
+    assert words in capsys.readouterr().err

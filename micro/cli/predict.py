@@ -118,6 +118,13 @@ def predict(
     suffix = arrivals.marker_of(marker)
     if watch and (shard or cluster):
         raise BadSetting("--watch takes no --shard and no --cluster: start several runs with one --store instead.")
+    if not watch and (marker is not None or poll is not None):
+        raise BadSetting("--marker and --poll say how folders are watched. Pass --watch too, or leave them out.")
+    if workers is not None and (not cluster or workers < 1):
+        raise BadSetting(f"--workers {workers}: is how many engines work on a --cluster, at least 1.")
+    for name, seconds in (("settle", settle), ("poll", poll), ("give-up-after", give_up_after)):
+        if seconds is not None and not seconds >= 0:
+            raise BadSetting(f"--{name} {seconds:g}: is a number of seconds, 0 or more.")
     found = [] if watch else search.find()
     found = share(found, shard) if shard else found
     chosen = bundle.load(asked.model)

@@ -406,11 +406,15 @@ def resized_window(scaling: Scaling, edge_px: int) -> tuple[NDArray[np.float32],
 
 def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks.TaskSettings:
     try:
-        return task.settings.model_validate({**bundle.card.settings, **recipe.settings})
+        found = task.settings.model_validate({**bundle.card.settings, **recipe.settings})
     except ValidationError as fault:
         offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+    if task.refuse is not None:
+        there = (bundle.card.classifier, bundle.card.segmenter)
+        task.refuse(found, tuple(name for network in there if network for name in network.outputs))
+    return found
 
 
 def _refuse_unfit(decision: Decision, card: Card) -> None:

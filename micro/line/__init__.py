@@ -2,5 +2,6 @@
 
 LEDGER_NAME = "ledger.sqlite"
 LABELS_NAME = "labels"
+CORRECTIONS_NAME = "corrections"
 RECORD_NAME = "run.json"
 REPORT_NAME = "report.html"

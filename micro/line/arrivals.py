@@ -332,7 +332,8 @@ class Watched:
     def _follow(self, path: str, *, is_new: bool) -> None:
         if self._marker is not None and path.endswith(self._marker):
             stem = path.removesuffix(self._marker)
-            for file in (stem, *(stem + suffix for suffix in sorted(IMAGE_SUFFIXES))):
+            suffixes = [case(suffix) for suffix in sorted(IMAGE_SUFFIXES) for case in (str, str.upper)]
+            for file in (stem, *(stem + suffix for suffix in suffixes)):
                 if Path(file).is_file():
                     self._tell(self._search.source(file))
         elif is_new and Path(path).is_dir() and not Path(path).is_symlink():

@@ -13,10 +13,7 @@ from micro import formats
 from micro.errors import BadSetting, RunRefused, UnreadableImage
 from micro.folder import Annotated, annotated, is_lossless
 from micro.formats.storage import replacing
-from micro.line import schema
-
-FOLDER = "corrections"
-"""Where a run's folder keeps the corrected images and masks: cameras delete theirs."""
+from micro.line import CORRECTIONS_NAME, schema
 
 corrections = sa.Table(
     "corrections",
@@ -79,7 +76,7 @@ def correct(
     try:
         row = _judged(engine, digest, image)
         _check(row, class_name, labels)
-        folder = run / FOLDER
+        folder = run / CORRECTIONS_NAME  # with the images too: cameras delete theirs
         folder.mkdir(exist_ok=True)
         copy = folder / f"{digest[:16]}{image.suffix.lower()}"
         if not copy.exists():
@@ -158,7 +155,7 @@ def _annotated(run: Path, said: Correction) -> Annotated:
         data = (run / said.copy).read_bytes()
         if hashlib.sha256(data).hexdigest() != said.sha256:
             raise RunRefused(f"{run / said.copy}: was changed since {said.author} corrected it. Correct it again.")
-        image = formats.decode(data, f"{FOLDER}/{Path(said.copy).name}")
+        image = formats.decode(data, f"{CORRECTIONS_NAME}/{Path(said.copy).name}")
         labels = None if said.labels is None else formats.read_labels(run / said.labels)
     except (OSError, UnreadableImage) as fault:
         raise RunRefused(f"{said.image}: what {said.author} said of it cannot be read. {fault}") from fault

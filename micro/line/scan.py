@@ -18,6 +18,7 @@ from micro.errors import BadSetting, MicroError, UnreadableImage
 from micro.formats import stage
 from micro.illumination import substrate, thumbnail
 from micro.line import schema, tables
+from micro.line.corrections import said_of
 from micro.line.reading import Look, Reader
 from micro.line.sources import Source, is_address
 from micro.micrograph import Micrograph
@@ -87,6 +88,7 @@ def of_run(
     """
     _refuse_out_of_range(columns, overlap, slack_px)
     tiles, known = _of_ledger(folder)
+    corrected = {said.image for said in said_of(folder) if said.labels}.intersection(tile.name for tile in tiles)
     shapes = {tile.shape_px for tile in tiles}
     if len(shapes) > 1:
         raise BadSetting(f"{folder}: the images of a scan have one size, and these have {len(shapes)}.")
@@ -99,6 +101,8 @@ def of_run(
     shape_px = tiles[0].shape_px
     factor = _factor(shape_px)
     stated, origin_um, is_counted, notes = _stated(tiles, factor, places, unit, columns, overlap, mirror)
+    if corrected:
+        notes.append(f"Mapped as it was found, not as it was corrected: {', '.join(sorted(corrected))}.")
     if is_counted:  # who counts images does not say how far each of them is off
         slack_px = max(slack_px, round(COUNTED_SLACK * max(shape_px)))
     measured = list(mosaic.shifts([tile.plane for tile in tiles], stated / factor, max(2, round(slack_px / factor))))

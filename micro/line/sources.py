@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from micro import formats
 from micro.errors import MicroError
-from micro.line import LABELS_NAME, LEDGER_NAME, RECORD_NAME
+from micro.line import CORRECTIONS_NAME, LABELS_NAME, LEDGER_NAME, RECORD_NAME
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -28,6 +28,9 @@ OFFERED = (
 )
 # What lies in a folder that a run made.
 _OURS = frozenset((LEDGER_NAME, RECORD_NAME))
+_OUR_FOLDERS = frozenset((LABELS_NAME, CORRECTIONS_NAME))
+# Maps of a run, each with the tables that lie beside it.
+_OUR_MAPS = {"strip.png": ("strip.json", "strip.csv"), "map.png": ("tiles.csv", "flakes.csv")}
 # What tells one version of a remote file from the next: the first of these that its server gives.
 _VERSION_KEYS = ("ETag", "etag", "md5", "contentHash", "LastModified", "last_modified", "mtime", "created")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -93,10 +96,10 @@ class _Place:
 class Search:
     """What the sources of a command line name, looked for as often as one likes.
 
-    Hidden files, links to folders, files without the suffix of an image, and the label files of earlier runs are passed
-    over; a file that is named singly or in a list is taken as it is. Where images come from several folders, each name
-    has that of its folder in front, or is the whole path where folders are namesakes: so the name of an image never
-    depends on which others are there.
+    Hidden files, links to folders, files without the suffix of an image, and the label files, corrections and maps of
+    earlier runs are passed over; a file that is named singly or in a list is taken as it is. Where images come from
+    several folders, each name has that of its folder in front, or is the whole path where folders are namesakes: so the
+    name of an image never depends on which others are there.
 
     Raises MicroError when a source does not exist.
     """
@@ -128,7 +131,8 @@ class Search:
         return list(found.values())
 
     def glance(self) -> Iterator[tuple[Source, str | None]]:
-        """Yield the images that are there now, with their stamps where looking told them; none of what is away."""
+        """Yield each image that is there now, with its stamp where looking told it; none of what is away."""
+        told: set[str] = set()
         for place in self._places:
             try:
                 found = place.look()
@@ -136,7 +140,9 @@ class Search:
                 log.warning("%s", fault)
                 continue
             for address, stamp in found.items():
-                yield self._source(place, address), stamp
+                if address not in told:  # folders may lie in each other
+                    told.add(address)
+                    yield self._source(place, address), stamp
 
     def folders(self) -> list[str]:
         """Return the local folders in which files that appear would be found."""
@@ -262,9 +268,9 @@ def _in_folder(root: str) -> dict[str, str | None]:
         for name in folders:
             if Path(place, name).is_symlink():
                 log.warning("%s: a link to a folder is not followed", Path(place, name))
-        ours = {LABELS_NAME} if not _OURS.isdisjoint(files) else set()
+        ours = _OUR_FOLDERS if not _OURS.isdisjoint(files) else frozenset[str]()
         folders[:] = [name for name in folders if not name.startswith(".") and name not in ours]
-        found += [f"{place.rstrip('/')}/{name}" for name in files if formats.is_image_name(name)]
+        found += [f"{place.rstrip('/')}/{name}" for name in files if _is_image(place, name)]
     return dict.fromkeys(sorted(found))
 
 
@@ -295,15 +301,21 @@ def _matches(parts: Sequence[str], wild: Sequence[str]) -> bool:
 
 
 def _is_led(file: str, root: str) -> bool:
-    """Whether a search below root finds a file there of this name: an image, not hidden, and no label file of a run."""
+    """Whether a search below root finds a file there of this name: an image, not hidden, and not made by a run."""
     path = Path(file)
-    if not formats.is_image_name(file) or not path.is_relative_to(root):
+    if not _is_image(str(path.parent), path.name) or not path.is_relative_to(root):
         return False
     folders = path.relative_to(root).parts[:-1]
     if any(part.startswith(".") for part in folders):
         return False
-    ours = (Path(root, *folders[:depth]) for depth, part in enumerate(folders) if part == LABELS_NAME)
+    ours = (Path(root, *folders[:depth]) for depth, part in enumerate(folders) if part in _OUR_FOLDERS)
     return not any((folder / name).exists() for folder in ours for name in _OURS)
+
+
+def _is_image(folder: str, name: str) -> bool:
+    """Whether a file has the name of an image, and is no map of a run."""
+    beside = _OUR_MAPS.get(name)
+    return formats.is_image_name(name) and not (beside and all(Path(folder, table).exists() for table in beside))
 
 
 def _absolute(path: Path) -> Path:

@@ -135,6 +135,7 @@ class Station:
         self._began = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._failures: dict[str, str] = {}
+        self._set_aside: set[int] = set()  # rows of the ledger
         # Claimed and not begun; begun; judged and not stored. The engine's threads move images from the first to the
         # second, all else happens in the thread that runs `steps`.
         self._todo: deque[_InHand] = deque()
@@ -202,6 +203,7 @@ class Station:
             for claim in (yield from self.patiently(partial(self._take, sifted))):
                 arrival = sifted.wanted.pop(claim.name)
                 self._todo.append(_InHand(claim, arrival, Look(arrival.source)))
+                self._uncount(claim)
             for arrival in sifted.wanted.values():
                 self._arrivals.later(arrival.source, is_held=True)
 
@@ -320,8 +322,15 @@ class Station:
         self._rate += 0.3 * (len(self._judged) / max(ended - self._stored_at, 1e-3) - self._rate)
         self._stored_at = ended
         group, self._judged = self._judged, []
-        for hand, outcome in zip(group, outcomes, strict=True):
-            yield from self._settle(hand, outcome, hand.labels_seconds + (ended - began) / len(group), ended)
+        stored = zip(group, outcomes, strict=True)
+        share = (ended - began) / len(group)
+        try:
+            for hand, outcome in stored:
+                yield from self._settle(hand, outcome, hand.labels_seconds + share, ended)
+        finally:  # whoever closes the run midway is told of all that is stored
+            for hand, outcome in stored:
+                for _ in self._settle(hand, outcome, hand.labels_seconds + share, ended):
+                    pass
         if ended - self._told_at >= DEPTH_S:
             self._tell_depth()
 
@@ -377,11 +386,19 @@ class Station:
             latency_seconds=ended - hand.arrival.since,
         )
         if isinstance(found, str):
+            self._set_aside.add(hand.claim.id)
             tell(self._watchers, SetAside(name, found, receipt))
             yield self._progress(f"{name}: quarantined. {found}")
         else:
             tell(self._watchers, Stored(found, receipt))
             yield self._progress(name if verdict is None else f"{name}: {verdict}")
+
+    def _uncount(self, claim: Claimed) -> None:
+        """Take an image out of the quarantined ones that is judged anew, such as one that was half written."""
+        if claim.id in self._set_aside:
+            self._set_aside.remove(claim.id)
+            self._counts["quarantined"] -= 1
+            self._failures.pop(claim.name, None)
 
     def _count(self, name: str, verdict: str | None, failure: str | None) -> None:
         self._counts["done" if failure is None else "quarantined"] += 1

@@ -1,5 +1,6 @@
 """The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
+from micro.line import RECORD_NAME
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
 from micro.strip import Camera, Layout, Period, find_period
@@ -103,8 +105,8 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     """Return the strip that the images of a run show, each as it was last corrected.
 
     folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
-    Raises MicroError where there is no such run, or frames were corrected and the bundle that judged them is not
-    there to say which classes may ship; BadSetting where the layout does not fit the run.
+    Raises MicroError where there is no such run or it goes on, or frames were corrected and the bundle that judged them
+    is not there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
     try:
         # of a file that was written anew, what it last held counts; rows are in the order of time
@@ -114,6 +116,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
             regions[row["image"], row["sha256"]].append(row)
     except (OSError, pa.ArrowInvalid) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    to_do = _to_do(folder)
     if rules is not None:
         _refuse_unknown(rules, layout, folder, images, regions.values())
     placed = _placed(images, layout)
@@ -132,7 +135,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     marks = [mark for frame in done for mark in _marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]])]
     unclear = Unclear(
         review=sum(frame.row["verdict"] == REVIEW for frame in done),
-        unseen=len(placed) - len(done) + _missing(placed, layout),
+        unseen=len(placed) - len(done) + max(_missing(placed, layout), to_do),
     )
     defects = [
         Defect(mark.class_name, mark.side, mark.along_mm, mark.area_mm2, mark.camera, mark.frame)
@@ -154,6 +157,21 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
+
+
+def _to_do(folder: Path) -> int:
+    """Return how many of its images a run left undone; raise MicroError where it goes on or was killed."""
+    try:
+        facts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
+    if facts["state"] == "running":
+        raise MicroError(
+            f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
+            f"command come to its end, first."
+        )
+    counts = facts["counts"]
+    return int(counts["images"] - counts["done"] - counts["quarantined"])
 
 
 def _refuse_unknown(

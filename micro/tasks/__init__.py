@@ -124,6 +124,8 @@ class Task:
     spoil: scaled pixels (y, x, C), labels (y, x), random generator -> those pixels with faults of preparation drawn on
         them, which do not change the answer; for training.
     sum_up: those maps and settings -> probability of each class of the frame, where no classifier names it.
+    refuse: settings and the names of what a bundle's networks put out -> nothing, or BadSetting where it cannot do what
+        they ask for.
     judge: probability of each class of the frame, settings and recipe -> OK, REVIEW or NG.
     judge_regions: regions on the image's own grid, settings and recipe -> OK, REVIEW or NG.
     habits: how networks of this task are usually trained.
@@ -150,6 +152,7 @@ class Task:
     identify: Callable[[Regions, Micrograph, Columns, Any], Identity] | None = None
     spoil: Callable[[NDArray[np.float32], NDArray[np.int32], np.random.Generator], NDArray[np.float32]] | None = None
     sum_up: Callable[[NDArray[np.uint8], Any], dict[str, float]] | None = None
+    refuse: Callable[[Any, tuple[str, ...]], None] | None = None
     judge: Callable[[Mapping[str, float], Any, Recipe], str] | None = None
     judge_regions: Callable[[Regions, Any, Recipe], str] | None = None
     habits: Habits = Habits()

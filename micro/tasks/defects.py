@@ -16,6 +16,7 @@ from scipy.ndimage import find_objects, median_filter
 from scipy.stats import theilslopes
 
 from micro import decide, pieces
+from micro.errors import BadSetting
 from micro.illumination import Scaling, percentiles
 from micro.measure import columns
 from micro.micrograph import Micrograph
@@ -98,6 +99,15 @@ def judge_regions(regions: Regions, settings: DefectSettings, recipe: Recipe, so
     if not scores:
         return decide.OK
     return decide.REVIEW if max(scores) < (recipe.review_below or 0) else decide.NG
+
+
+def refuse(settings: DefectSettings, outputs: tuple[str, ...]) -> None:
+    """Raise BadSetting where a class may ship that the bundle does not know: that it is misspelled would show late."""
+    if strange := [name for name in _may_ship(settings, ()) if name not in outputs]:
+        raise BadSetting(
+            f"ok_classes: the bundle knows no class {', '.join(strange)}. There are: "
+            f"{', '.join(dict.fromkeys(outputs))}."
+        )
 
 
 def _may_ship(settings: DefectSettings, sound: tuple[str, ...]) -> tuple[str, ...]:
@@ -210,6 +220,7 @@ def of_classes(classes: tuple[str, ...]) -> Task:
         decode=partial(decode, classes=classes) if classes else None,
         measure=measure if classes else None,
         sum_up=partial(sum_up, classes=classes) if classes else None,
+        refuse=refuse,
         judge=partial(judge, sound=classes[:1]),
         judge_regions=partial(judge_regions, sound=classes[:1]) if classes else None,
         habits=PIXELS if classes else FRAMES,

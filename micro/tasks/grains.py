@@ -289,6 +289,12 @@ def _distance_px(labels: NDArray[np.int32]) -> NDArray[np.float32]:
     return np.asarray(distance_px, np.float32)
 
 
+def refuse(settings: GrainSettings, outputs: tuple[str, ...]) -> None:
+    """Raise BadSetting where twins are to be kept and the network was never shown any."""
+    if settings.twins == "keep" and "twin" not in outputs:
+        raise BadSetting("This bundle was never shown twins, so it cannot keep them: leave twins=merge.")
+
+
 def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
     """Turn inside, depth and twin (3, Y, X) uint8 into grains that fill the image; `encode` is the way there.
 
@@ -297,10 +303,9 @@ def decode(maps: NDArray[np.uint8], settings: GrainSettings) -> Regions:
     they meet. Where twins are kept, the height is lowered to 0 on their sides. Raises BadSetting where they should be
     and the network, with two maps only, was never shown any.
     """
+    refuse(settings, TASK.outputs[: len(maps)])
     height = cv2.addWeighted(maps[0], 0.5, maps[1], 0.5, 0).astype(np.uint8, copy=False)
     if settings.twins == "keep":
-        if len(maps) < len(TASK.outputs):
-            raise BadSetting("This bundle was never shown twins, so it cannot keep them: leave twins=merge.")
         height = cv2.subtract(height, maps[2]).astype(np.uint8, copy=False)
     labels = _grown(_seeds(height, settings), height, settings.reach_px)
     small = _areas_px(labels) < settings.min_area_px
@@ -434,5 +439,6 @@ TASK = Task(
     decode=decode,
     measure=measure,
     spoil=spoil,
+    refuse=refuse,
     habits=Habits(decoder_channels=(64, 48, 32, 16), crop_px=256, batch=4, learning_rate=2e-3, ema_decay=0.995),
 )
