@@ -96,9 +96,8 @@ def plane(file: BinaryIO, name: str, *, is_picture: bool = False) -> Plane:
             notes += ("three channels read as red, green, blue",)
         if page.tags.valueof("Orientation", 1) not in (0, 1):
             notes += ("orientation tag not applied: rows are as stored, as in ImageJ",)
-        return Plane(
-            stored.astype(stored.dtype.newbyteorder("="), copy=False), photometric, bits, colours, of_tiff(tif), notes
-        )
+        stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        return Plane(stored, photometric, bits, colours, of_tiff(tif, series), notes)
 
 
 @contextmanager
