@@ -316,15 +316,23 @@ def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
                 f"{bundle.folder}: {others:.2%} of the sample's pixels have another label than when it was made."
             )
         agreed.append(f"{len(answer.regions)} regions as expected")
-    expected_scores: dict[str, float] = json.loads((bundle.folder / EXPECTED_SCORES).read_text(encoding="utf-8"))[
-        "class_scores"
-    ]
+    expected_scores = _expected_scores(bundle)
     off = max((abs(expected_scores.get(name, 0) - p) for name, p in answer.class_scores.items()), default=0.0)
-    if off > MAX_OTHER_PROBABILITY or expected_scores.keys() != answer.class_scores.keys():
+    # what is no number is not near any
+    if not off <= MAX_OTHER_PROBABILITY or expected_scores.keys() != answer.class_scores.keys():
         raise BrokenBundle(f"{bundle.folder}: a class probability of the sample is {off:.3f} from what it was.")
     if answer.class_name is not None:
         agreed.append(f"class {answer.class_name} as expected")
     return ", ".join(agreed)
+
+
+def _expected_scores(bundle: bundles.Bundle) -> dict[str, float]:
+    path = bundle.folder / EXPECTED_SCORES
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["class_scores"]
+        return {name: float(score) for name, score in stored.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise BrokenBundle(f"{path}: not the answer to the sample of a bundle. {fault!r}") from fault
 
 
 def _class_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:

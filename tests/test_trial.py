@@ -103,6 +103,22 @@ def test_a_bundle_proves_itself_on_a_sample_of_any_kind(tmp_path, dtype, pixel_s
     assert "as expected" in trial.prove(made, "cpu")
 
 
+NO_NUMBERS = '{"class_scores": {"clean": NaN, "crack": NaN, "scratch": NaN}}'
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"class_scores": {"clean": "x"}}', "\xff", NO_NUMBERS])
+def test_a_bundle_whose_stored_answer_is_none_is_broken(tmp_path, text):
+    made = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    sample = frame("clean").image
+    trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
+    stored = made.folder / trial.EXPECTED_SCORES
+    stored.unlink()
+    if text is not None:
+        stored.write_bytes(text.encode("latin1"))
+    with pytest.raises(BrokenBundle):
+        trial.prove(made, "cpu")
+
+
 def test_the_worst_images_come_first_with_the_answers_that_were_counted(tmp_path):
     engine = Engine(make_bundle(tmp_path / "b"), device="cpu")
     image = Micrograph(np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8))
