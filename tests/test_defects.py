@@ -228,8 +228,9 @@ def test_only_frames_that_the_gate_does_not_release_are_searched(gated, monkeypa
 def test_a_gated_bundle_answers_as_its_two_parts_at_any_scale_of_the_search(gated, tmp_path, scale: float) -> None:
     picture = strips.draw(3, kind="scratch").image
     settings = {"scale": scale}
-    both = Engine(gated, Recipe(model="x", settings={"ok_classes": "nothing", **settings}), device="cpu")
+    both = Engine(gated, Recipe(model="x", settings={"ok_classes": "scratch", **settings}), device="cpu")
     names = Engine(bundle.load(tmp_path / "gate"), device="cpu")
+    assert names.predict(picture).class_name != "scratch"
     search = Engine(bundle.load(tmp_path / "search"), Recipe(model="x", settings=settings), device="cpu")
     # a network of random weights names every frame alike, so that what it is shown tells more than what it says
     np.testing.assert_array_equal(both.frame(picture), names.frame(picture))
@@ -238,6 +239,13 @@ def test_a_gated_bundle_answers_as_its_two_parts_at_any_scale_of_the_search(gate
     assert answer.regions is not None
     assert found.regions is not None
     np.testing.assert_array_equal(answer.regions.labels, found.regions.labels)
+
+
+def test_a_class_that_may_ship_and_that_the_bundle_does_not_name_is_refused(tmp_path) -> None:
+    made = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    Engine(made, Recipe(model="b", settings={"ok_classes": "clean, crack,"}), device="cpu")
+    with pytest.raises(BadSetting, match=r"no class cleen.*There are: clean, crack, scratch"):
+        Engine(made, Recipe(model="b", settings={"ok_classes": "cleen, crack"}), device="cpu")
 
 
 def test_a_gate_of_another_kind_is_refused(tmp_path) -> None:

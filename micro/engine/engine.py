@@ -73,6 +73,7 @@ class Engine:
         self.recipe = recipe or Recipe(model=bundle.card.name)
         self.task = tasks.find(bundle.card.task).named(bundle.card.segmenter.outputs if bundle.card.segmenter else ())
         self.settings = _settings(self.task, bundle, self.recipe)
+        _refuse_strange(getattr(self.settings, "ok_classes", "").split(","), self.card)
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
         self.reference = bundle.reference()
@@ -411,6 +412,16 @@ def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks
         offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+
+
+def _refuse_strange(ok_classes: Sequence[str], card: Card) -> None:
+    """Raise BadSetting where a class that may ship is none that the bundle names: a slip of the pen would ship none."""
+    known = [name for spec in (card.classifier, card.segmenter) if spec is not None for name in spec.outputs]
+    if strange := [name.strip() for name in ok_classes if name.strip() and name.strip() not in known]:
+        raise BadSetting(
+            f"{card.name} knows no class {', '.join(strange)}, which may ship by ok_classes. There are: "
+            f"{', '.join(dict.fromkeys(known))}."
+        )
 
 
 def _refuse_unfit(decision: Decision, card: Card) -> None:
