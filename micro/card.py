@@ -74,7 +74,9 @@ class Card(_CardPart):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     task: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     summary: str = Field(description="what it finds, in one sentence of the user's language")
-    pixel_size_um: float | None = Field(default=None, gt=0, description="trained at; None: any scale it was shown")
+    pixel_size_um: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="trained at; None: any scale it was shown"
+    )
     channels: Literal["grey", "rgb"]
     classes: tuple[str, ...]
     segmenter: NetworkSpec | None = None
