@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro import bundle as bundles
-from micro import drift, formats
+from micro import drift, formats, tasks
 from micro.card import START, Measured
 from micro.engine import Engine
 from micro.errors import BadFolder, BrokenBundle
@@ -289,7 +289,11 @@ def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:
 
 
 def sample_of(bundle: bundles.Bundle) -> Micrograph:
-    """Return the image that a bundle was last seen to answer right; raise UnreadableImage where it has none."""
+    """Return the image that a bundle was last seen to answer right.
+
+    Raises UnreadableImage where it has none, and BadSetting where it is a start, which answers no image.
+    """
+    tasks.find(bundle.card.task)
     scaled = bundle.folder / SCALED_SAMPLE
     return formats.read(scaled if scaled.is_file() else bundle.folder / SAMPLE)
 

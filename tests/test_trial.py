@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
-from micro import trial
+from micro import bundle, trial
 from micro.engine import Engine
-from micro.errors import BadFolder, BrokenBundle
+from micro.errors import BadFolder, BadSetting, BrokenBundle
 from micro.folder import Annotated
 from micro.micrograph import Micrograph
 
@@ -101,6 +101,11 @@ def test_a_bundle_proves_itself_on_a_sample_of_any_kind(tmp_path, dtype, pixel_s
     trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
     assert trial.sample_of(made).pixel_size_um == pixel_size_um
     assert "as expected" in trial.prove(made, "cpu")
+
+
+def test_a_start_is_asked_for_no_sample():
+    with pytest.raises(BadSetting, match="answers no image"):
+        trial.sample_of(bundle.load("start-segment"))
 
 
 NO_NUMBERS = '{"class_scores": {"clean": NaN, "crack": NaN, "scratch": NaN}}'
