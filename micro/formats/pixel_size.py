@@ -24,21 +24,20 @@ UM_PER_UNIT = {
     "å": 1e-4,
     "angstrom": 1e-4,
     "nm": 1e-3,
-    "nanometer": 1e-3,
-    "nanometre": 1e-3,
     "um": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
     "mm": 1e3,
-    "millimeter": 1e3,
     "cm": 1e4,
-    "centimeter": 1e4,
     "m": 1e6,
-    "meter": 1e6,
     "inch": 25400.0,
+    "inches": 25400.0,
     "in": 25400.0,
+}
+UM_PER_UNIT |= {
+    f"{prefix}{word}": um
+    for prefix, um in (("nano", 1e-3), ("micro", 1.0), ("milli", 1e3), ("centi", 1e4), ("", 1e6))
+    for word in ("meter", "meters", "metre", "metres")
 }
 
 CUSTOMARY_DPI = {72, 75, 90, 96, 100, 120, 144, 180, 200, 240, 250, 350, 360, 400, 720, 1000, 1440, 2000, 2880, 5760}
