@@ -138,8 +138,10 @@ def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classe
     """Write a bundle that names a frame by one bundle's classifier, and searches it by another's segmenter.
 
     A frame whose class may ship is not searched. ok_classes: those; the first class of the segmenter if none is named.
-    Raises BadSetting where the two do not fit together.
+    Raises BadSetting where the two do not fit together, a bundle lies in folder, or its name can be none of a bundle.
     """
+    if (folder / CARD).exists():
+        raise BadSetting(f"{folder}: a bundle lies here. Take another --out.")
     first, second = gate.card, search.card
     for card, kind in ((first, "classifier"), (second, "segmenter")):
         if getattr(card, kind) is None:
@@ -176,6 +178,10 @@ def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classe
             "command": command,
         }
     )
+    try:
+        card = Card.model_validate(card.model_dump())
+    except ValidationError as fault:
+        raise BadSetting(f"{folder}: no bundle can be made there. {_reasons(fault)}") from fault
     parts = {kind: made.weights() for kind, made in (("classifier", gate), ("segmenter", search))}
     weights = {
         name: value for kind, each in parts.items() for name, value in each.items() if name.startswith(f"{kind}.")

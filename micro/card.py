@@ -1,8 +1,8 @@
 """The card of a bundle: what it finds, how it was trained, how well it does and what it cannot do."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from micro.recipe import Setting
 
@@ -26,9 +26,20 @@ class NetworkSpec(_CardPart):
     encoder_name: str
     in_channels: int = Field(ge=1, le=3)
     outputs: tuple[str, ...] = Field(min_length=1)
-    decoder_channels: tuple[int, ...] = ()
+    decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
     input_px: int | None = Field(default=None, ge=16, le=2048)
-    halo_px: int = Field(default=0, ge=0, le=1024, description="measured context that a tile needs")
+    # two halos fit into a tile of the engine
+    halo_px: int = Field(default=0, ge=0, le=736, description="measured context that a tile needs")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.kind == "classifier" and self.input_px is None:
+            raise ValueError("a classifier needs input_px, to which frames are resized")
+        if self.halo_px % self.stride_px:
+            raise ValueError(f"halo_px {self.halo_px} is no multiple of the network's stride of {self.stride_px}")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise ValueError(f"two outputs have one name: {', '.join(self.outputs)}")
+        return self
 
     @property
     def stride_px(self) -> int:
@@ -63,7 +74,9 @@ class Card(_CardPart):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     task: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     summary: str = Field(description="what it finds, in one sentence of the user's language")
-    pixel_size_um: float | None = Field(default=None, gt=0, description="trained at; None: any scale it was shown")
+    pixel_size_um: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="trained at; None: any scale it was shown"
+    )
     channels: Literal["grey", "rgb"]
     classes: tuple[str, ...]
     segmenter: NetworkSpec | None = None
@@ -81,3 +94,14 @@ class Card(_CardPart):
     scores: tuple[Measured, ...]
     limits: tuple[str, ...]
     command: str = Field(description="the command that made it")
+
+    @model_validator(mode="after")
+    def _has_its_networks(self) -> Self:
+        for place, kind, spec in (("segmenter", "unet", self.segmenter), ("classifier", "classifier", self.classifier)):
+            if spec is None:
+                continue
+            if spec.kind != kind:
+                raise ValueError(f"the {place} is a {kind}, not a {spec.kind}")
+            if spec.in_channels != (3 if self.channels == "rgb" else 1):
+                raise ValueError(f"{self.channels} images do not have the {spec.in_channels} channels of the {place}")
+        return self

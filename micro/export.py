@@ -104,8 +104,7 @@ def export_steps(
     scaled, and the answer to it. Raises BrokenBundle when the export decides otherwise; its files then
     stay for a look.
     """
-    if not images:
-        raise BadSetting("There is no image to compare an export on.")
+    _refuse_none(images)
     engine, other = Engine(bundle, device="cpu"), Engine(bundle, device="cpu")
     out.mkdir(parents=True, exist_ok=True)
     stands, written = [], []
@@ -145,12 +144,13 @@ def compile_steps(bundle: Bundle, images: Sequence[Micrograph]) -> Generator[Pro
     """Put the classifier into its bundle as a graph with which a CPU answers sooner; yield after each image.
 
     It has to answer the images as the plain network does: the same decisions, and each probability within
-    MOST_OTHER_SCORE. Raises BrokenBundle when it does not, and BadSetting for a bundle without a classifier; the bundle
+    MOST_OTHER_SCORE. Raises BrokenBundle when it does not, and BadSetting without a classifier or an image; the bundle
     then stays as it is.
     """
     spec = bundle.card.classifier
     if spec is None:
         raise BadSetting(f"{bundle.card.name} has no classifier; what finds regions is fast without.")
+    _refuse_none(images)
     plain = replace(bundle, card=bundle.card.model_copy(update={"graph_sha256": None}))
     engine, other = Engine(plain, device="cpu"), Engine(plain, device="cpu")
     with tempfile.TemporaryDirectory(prefix="micro-") as place:
@@ -169,6 +169,11 @@ def compile_steps(bundle: Bundle, images: Sequence[Micrograph]) -> Generator[Pro
         raise BrokenBundle(f"{bundle.folder}: the graph does not answer as the network does, and is not kept. {parity}")
     bundle.keep_graph(written)
     return parity
+
+
+def _refuse_none(images: Sequence[Micrograph]) -> None:
+    if not images:
+        raise BadSetting("There is no image to compare on. Name images, or ask for at least one view.")
 
 
 def views(images: Sequence[Micrograph], count: int, seed: int = 0) -> list[Micrograph]:

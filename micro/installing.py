@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -88,6 +89,6 @@ def _unpacked(data: bytes, place: Path, source: str) -> Path:
                     raise BrokenBundle(f"{source}: its member {info.filename!r} points outside the zip.")
                 if path.parent == cards[0].parent:
                     (place / path.name).write_bytes(archive.read(info))
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError) as fault:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as fault:
         raise BrokenBundle(f"{source}: not a zip that can be unpacked ({fault}).") from fault
     return place

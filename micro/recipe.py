@@ -41,7 +41,9 @@ class Recipe(BaseModel):
 
     schema_version: int = Field(default=1, ge=1, le=1)
     model: str = Field(description="name of an installed bundle, or its folder")
-    pixel_size_um: float | None = Field(default=None, gt=0, description="size of one pixel; overrides the file's own")
+    pixel_size_um: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="size of one pixel; overrides the file's own"
+    )
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that differ from the card's")
     review_below: float | None = Field(default=None, ge=0, le=1, description="less sure verdicts become REVIEW")
     decision: Decision | None = Field(default=None, description="limits that `micro calibrate` found")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro import bundle as bundles
-from micro import drift, formats
+from micro import drift, formats, tasks
 from micro.card import START, Measured
 from micro.engine import Engine
 from micro.errors import BadFolder, BrokenBundle
@@ -289,7 +289,11 @@ def keep_proof(folder: Path, sample: Micrograph, answer: Prediction) -> None:
 
 
 def sample_of(bundle: bundles.Bundle) -> Micrograph:
-    """Return the image that a bundle was last seen to answer right; raise UnreadableImage where it has none."""
+    """Return the image that a bundle was last seen to answer right.
+
+    Raises UnreadableImage where it has none, and BadSetting where it is a start, which answers no image.
+    """
+    tasks.find(bundle.card.task)
     scaled = bundle.folder / SCALED_SAMPLE
     return formats.read(scaled if scaled.is_file() else bundle.folder / SAMPLE)
 
@@ -316,15 +320,23 @@ def prove(bundle: bundles.Bundle, device: str = "auto") -> str:
                 f"{bundle.folder}: {others:.2%} of the sample's pixels have another label than when it was made."
             )
         agreed.append(f"{len(answer.regions)} regions as expected")
-    expected_scores: dict[str, float] = json.loads((bundle.folder / EXPECTED_SCORES).read_text(encoding="utf-8"))[
-        "class_scores"
-    ]
-    off = max((abs(expected_scores.get(name, 0) - p) for name, p in answer.class_scores.items()), default=0.0)
-    if off > MAX_OTHER_PROBABILITY or expected_scores.keys() != answer.class_scores.keys():
+    expected_scores = _expected_scores(bundle)
+    # the largest of numpy is NaN where any is, and that is not near any number
+    off = np.max([abs(expected_scores.get(name, 0) - p) for name, p in answer.class_scores.items()], initial=0.0)
+    if not off <= MAX_OTHER_PROBABILITY or expected_scores.keys() != answer.class_scores.keys():
         raise BrokenBundle(f"{bundle.folder}: a class probability of the sample is {off:.3f} from what it was.")
     if answer.class_name is not None:
         agreed.append(f"class {answer.class_name} as expected")
     return ", ".join(agreed)
+
+
+def _expected_scores(bundle: bundles.Bundle) -> dict[str, float]:
+    path = bundle.folder / EXPECTED_SCORES
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["class_scores"]
+        return {name: float(score) for name, score in stored.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise BrokenBundle(f"{path}: not the answer to the sample of a bundle. {fault!r}") from fault
 
 
 def _class_trial(engine: Engine, items: Sequence[Annotated]) -> Trial:

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from small_bundles import make_bundle
+from small_bundles import SMALL_UNET, make_bundle
 
 from micro import bundle
 from micro.errors import BrokenBundle, UnknownBundle
@@ -82,6 +82,24 @@ def test_a_card_whose_name_is_a_path_is_refused(made, name):
 def test_a_card_without_any_network_is_refused(made):
     rewrite_card(made, segmenter=None)
     with pytest.raises(BrokenBundle, match="neither"):
+        bundle.load(made.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input_px": None, "kind": "classifier"}, "input_px"),
+        ({"decoder_channels": [16, -8, 8]}, "decoder_channels"),
+        ({"halo_px": 63}, "halo_px"),
+        ({"halo_px": 1024}, "halo_px"),
+        ({"outputs": ["inside", "inside"]}, "two outputs"),
+        ({"in_channels": 3}, "channels"),
+        ({"kind": "classifier", "input_px": 64}, "not a classifier"),
+    ],
+)
+def test_a_card_whose_network_cannot_be_is_refused_before_any_image(made, change, words):
+    rewrite_card(made, segmenter=SMALL_UNET.model_dump() | change)
+    with pytest.raises(BrokenBundle, match=words):
         bundle.load(made.folder)
 
 

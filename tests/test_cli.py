@@ -161,6 +161,14 @@ def test_models_are_listed_and_shown_with_their_settings(bundles, monkeypatch, c
     assert "--set min_area_px=" in capsys.readouterr().out
 
 
+def test_a_bundle_is_listed_by_the_name_that_finds_it(tmp_path, monkeypatch, capsys):
+    make_bundle(tmp_path / "grains-mine").folder.rename(tmp_path / "line-3")
+    monkeypatch.setenv("MICRO_BUNDLES", str(tmp_path))
+    assert micro("models") == 0
+    assert "line-3, on its card grains-mine, 0.1.0  (grains" in capsys.readouterr().out
+    assert micro("models", "show", "line-3") == 0
+
+
 def test_doctor_reports_what_is_here(bundles, monkeypatch, capsys):
     monkeypatch.setenv("MICRO_BUNDLES", str(bundles))
     monkeypatch.setattr("micro.bundle.places", lambda: (bundles,))

@@ -243,6 +243,15 @@ def test_a_gated_bundle_answers_as_its_two_parts_at_any_scale_of_the_search(gate
     np.testing.assert_array_equal(answer.regions.labels, found.regions.labels)
 
 
+def test_a_gated_bundle_takes_no_others_place_and_no_name_that_none_can_have(gated, tmp_path) -> None:
+    parts = [bundle.load(tmp_path / name) for name in ("gate", "search")]
+    for name, words in (("search", "a bundle lies here"), ("Line 3", "name: ")):
+        with pytest.raises(BadSetting, match=words):
+            bundle.gated(tmp_path / name, *parts, command="micro models gate")
+    assert bundle.load(tmp_path / "search").card == parts[1].card
+    assert not (tmp_path / "Line 3").exists()
+
+
 def test_a_gate_of_another_kind_is_refused(tmp_path) -> None:
     gate = make_bundle(tmp_path / "gate", SMALL_CLASSIFIER, task="defects")
     grains = make_bundle(tmp_path / "grains")

@@ -167,6 +167,11 @@ def test_a_setting_that_a_bundle_cannot_follow_is_refused_before_any_image(kind,
         Engine(request.getfixturevalue(kind), Recipe(model="x", settings=settings), device="cpu")
 
 
+def test_true_is_no_number_in_a_setting(segmenter):
+    with pytest.raises(BadSetting, match=r"min_area_px: .*not true or false"):
+        Engine(segmenter, Recipe(model="x", settings={"min_area_px": True}), device="cpu")
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     made = make_bundle(tmp_path / "b")
     other = made.card.model_copy(update={"segmenter": SMALL_UNET.model_copy(update={"decoder_channels": (32, 8, 8)})})

@@ -131,6 +131,18 @@ def test_a_bundle_that_proves_itself_is_installed(proved, tmp_path, form):
         installing.add(source)
 
 
+def test_a_zip_with_a_damaged_member_is_refused(tmp_path):
+    source = tmp_path / "b.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b/card.json", "{}" * 200)
+    data = bytearray(source.read_bytes())
+    start = 30 + len("b/card.json")  # of the packed bytes, after the header of the member
+    data[start : start + 4] = b"\xff" * 4
+    source.write_bytes(bytes(data))
+    with pytest.raises(BrokenBundle, match="not a zip that can be unpacked"):
+        installing.add(str(source))
+
+
 @pytest.mark.parametrize("spoil", ["weights", "sample", "outside", "no card", "no zip", "missing"])
 def test_a_bundle_that_does_not_prove_itself_is_not_installed(proved, tmp_path, spoil):
     source = tmp_path / "b.zip"

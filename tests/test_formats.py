@@ -247,7 +247,8 @@ def test_written_labels_are_read_back_exactly(tmp_path, shape):
     assert np.array_equal(found, labels)
 
 
-@pytest.mark.parametrize("um", [0.000123456, 0.1, 1 / 3, 0.25, 1.0, 12.345678, 254.0])
+# 5e-7 is what a pixel of half a micrometre has where metres are taken for micrometres
+@pytest.mark.parametrize("um", [1e-300, 5e-7, 0.000123456, 0.1, 1 / 3, 0.25, 1.0, 12.345678, 254.0, 1e30])
 def test_written_labels_keep_their_pixel_size(tmp_path, um):
     formats.write_labels(tmp_path / "labels.tif", LABELS, um)
     image = formats.read(tmp_path / "labels.tif")

@@ -100,3 +100,10 @@ def test_a_classifier_is_written_as_a_graph(tmp_path):
         scores(Engine(made, device="cpu").predict(image) for image in frames(3)),
         atol=1e-5,
     )
+
+
+def test_nothing_is_compiled_that_is_compared_on_no_image(steel):
+    made = plain(steel)
+    with pytest.raises(BadSetting, match="no image to compare on"):
+        drained(export.compile_steps(made, []))
+    assert bundle.load(made.folder).graph() is None

@@ -120,6 +120,9 @@ def test_pixels_square_but_for_rounding_have_a_size():
         ("um", 8.0, 0.125),
         ("\\u00B5m", 2.0, 0.5),
         ("nm", 0.603, 1 / 603),
+        ("nanometers", 0.603, 1 / 603),
+        ("micrometers", 4.0, 0.25),
+        ("millimetres", 500.0, 2.0),
         ("mm", 500.0, 2.0),
         ("cm", 20000.0, 0.5),
         ("inch", 25400.0, 1.0),
@@ -316,3 +319,15 @@ def test_the_largest_level_of_a_pyramid_has_the_size_of_the_file(tmp_path):
     image = formats.read(path)
     assert (image.height_px, image.pixel_size_um) == (large.shape[0], 0.25)
     assert "pyramid" in image.notes[0]
+
+
+@pytest.mark.parametrize("ome", [False, True])
+def test_a_thumbnail_before_the_image_does_not_lend_it_its_pixel_size(tmp_path, ome):
+    path = tmp_path / "thumbnail.tif"
+    with tifffile.TiffWriter(path, ome=ome) as writer:
+        for step, um in ((4, 2.0), (1, 0.5)):
+            stated = {"PhysicalSizeX": um, "PhysicalSizeY": um} if ome else None
+            per_cm = (1e4 / um, 1e4 / um)
+            writer.write(GREY[::step, ::step], resolution=per_cm, resolutionunit="CENTIMETER", metadata=stated)
+    image = formats.read(path)
+    assert (image.height_px, image.pixel_size_um) == (GREY.shape[0], pytest.approx(0.5))

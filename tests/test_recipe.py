@@ -12,7 +12,17 @@ def test_a_recipe_comes_back_from_yaml_as_it_was(tmp_path):
     assert Recipe.load(tmp_path / "recipe.yaml") == recipe
 
 
-@pytest.mark.parametrize("text", ["model: x\ncolour: red\n", "- 1\n", "model: [", "", "model: x\npixel_size_um: -1\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: x\ncolour: red\n",
+        "- 1\n",
+        "model: [",
+        "",
+        "model: x\npixel_size_um: -1\n",
+        "model: x\npixel_size_um: .inf\n",
+    ],
+)
 def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
-from micro import trial
+from micro import bundle, trial
 from micro.engine import Engine
-from micro.errors import BadFolder, BrokenBundle
+from micro.errors import BadFolder, BadSetting, BrokenBundle
 from micro.folder import Annotated
 from micro.micrograph import Micrograph
 
@@ -101,6 +101,27 @@ def test_a_bundle_proves_itself_on_a_sample_of_any_kind(tmp_path, dtype, pixel_s
     trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
     assert trial.sample_of(made).pixel_size_um == pixel_size_um
     assert "as expected" in trial.prove(made, "cpu")
+
+
+def test_a_start_is_asked_for_no_sample():
+    with pytest.raises(BadSetting, match="answers no image"):
+        trial.sample_of(bundle.load("start-segment"))
+
+
+NO_NUMBERS = '{"class_scores": {"clean": NaN, "crack": NaN, "scratch": NaN}}'
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"class_scores": {"clean": "x"}}', "\xff", NO_NUMBERS])
+def test_a_bundle_whose_stored_answer_is_none_is_broken(tmp_path, text):
+    made = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    sample = frame("clean").image
+    trial.keep_proof(made.folder, sample, Engine(made, device="cpu").predict(sample))
+    stored = made.folder / trial.EXPECTED_SCORES
+    stored.unlink()
+    if text is not None:
+        stored.write_bytes(text.encode("latin1"))
+    with pytest.raises(BrokenBundle):
+        trial.prove(made, "cpu")
 
 
 def test_the_worst_images_come_first_with_the_answers_that_were_counted(tmp_path):

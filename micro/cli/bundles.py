@@ -63,7 +63,8 @@ def models_list() -> int:
             err.print(f"{name}: {fault}")
             continue
         scale = f"{card.pixel_size_um} um a pixel" if card.pixel_size_um else "any scale like its training images"
-        out.print(f"{card.name} {card.version}  ({card.task}, {card.channels}, {scale})\n  {card.summary}")
+        called = name if name == card.name else f"{name}, on its card {card.name},"
+        out.print(f"{called} {card.version}  ({card.task}, {card.channels}, {scale})\n  {card.summary}")
         for row in card.scores:
             out.print(f"  {row.what} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}) on {row.on}")
     return DONE

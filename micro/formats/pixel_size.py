@@ -8,14 +8,14 @@ would want to know why.
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from micro.errors import BadSetting
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPageSeries
 
 SQUARE = 0.005  # relative difference of x and y that is rounding; more is a non-square pixel
 
@@ -24,21 +24,20 @@ UM_PER_UNIT = {
     "å": 1e-4,
     "angstrom": 1e-4,
     "nm": 1e-3,
-    "nanometer": 1e-3,
-    "nanometre": 1e-3,
     "um": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
     "mm": 1e3,
-    "millimeter": 1e3,
     "cm": 1e4,
-    "centimeter": 1e4,
     "m": 1e6,
-    "meter": 1e6,
     "inch": 25400.0,
+    "inches": 25400.0,
     "in": 25400.0,
+}
+UM_PER_UNIT |= {
+    f"{prefix}{word}": um
+    for prefix, um in (("nano", 1e-3), ("micro", 1.0), ("milli", 1e3), ("centi", 1e4), ("", 1e6))
+    for word in ("meter", "meters", "metre", "metres")
 }
 
 CUSTOMARY_DPI = {72, 75, 90, 96, 100, 120, 144, 180, 200, 240, 250, 350, 360, 400, 720, 1000, 1440, 2000, 2880, 5760}
@@ -72,11 +71,23 @@ def um_per(unit: str) -> float | None:
     return UM_PER_UNIT.get(plain.lower())
 
 
-def of_tiff(tif: "TiffFile") -> PixelSize:
-    """Return the pixel size that a TIFF states, from the most explicit statement that it makes."""
-    for statement in (_of_ome, _of_imagej, _of_fei, _of_zeiss, _of_olympus, _of_micromanager, _of_resolution):
+def of_tiff(tif: "TiffFile", series: "TiffPageSeries") -> PixelSize:
+    """Return the pixel size that a TIFF states, from the most explicit statement that it makes.
+
+    series: the one that is read; a thumbnail beside it has pixels of another size.
+    """
+    statements: tuple[Callable[[], PixelSize | None], ...] = (
+        lambda: _of_ome(tif, series),
+        lambda: _of_imagej(tif, series),
+        lambda: _of_fei(tif),
+        lambda: _of_zeiss(tif),
+        lambda: _of_olympus(tif),
+        lambda: _of_micromanager(tif),
+        lambda: _of_resolution(series),
+    )
+    for statement in statements:
         try:
-            found = statement(tif)
+            found = statement()
         except (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError):
             found = None  # a statement that cannot be understood is none; the next may be
         if found is not None:
@@ -140,11 +151,12 @@ def is_customary(dpi: float) -> bool:
     return abs(dpi - nearest) < 2e-3 * dpi and (nearest in CUSTOMARY_DPI or (nearest % 150 == 0 and nearest <= 9600))
 
 
-def _of_ome(tif: "TiffFile") -> PixelSize | None:
+def _of_ome(tif: "TiffFile", series: "TiffPageSeries") -> PixelSize | None:
     if not tif.ome_metadata:
         return None
-    pixels = next(_elements(ElementTree.fromstring(tif.ome_metadata), "pixels"), None)
-    if pixels is None or "PhysicalSizeX" not in pixels.attrib:
+    images = list(_elements(ElementTree.fromstring(tif.ome_metadata), "pixels"))
+    pixels = images[tif.series.index(series)]
+    if "PhysicalSizeX" not in pixels.attrib:
         return None
     sizes = []
     for axis in "XY":
@@ -160,13 +172,13 @@ def _of_ome(tif: "TiffFile") -> PixelSize | None:
     return square(sizes[0], sizes[1], "OME-XML")
 
 
-def _of_imagej(tif: "TiffFile") -> PixelSize | None:
+def _of_imagej(tif: "TiffFile", series: "TiffPageSeries") -> PixelSize | None:
     facts = tif.imagej_metadata
     unit = str(facts.get("unit", "")) if facts else ""
     factor = um_per(unit)
     if factor is None:
         return None
-    resolution = _resolution(tif)
+    resolution = _resolution(series)
     if resolution is None:
         return None
     if resolution.raw == ((1, 1), (1, 1)):
@@ -236,8 +248,8 @@ def _of_micromanager(tif: "TiffFile") -> PixelSize | None:
     return UNKNOWN if um == 0 else square(um, um, "Micro-Manager")
 
 
-def _of_resolution(tif: "TiffFile") -> PixelSize | None:
-    resolution = _resolution(tif)
+def _of_resolution(series: "TiffPageSeries") -> PixelSize | None:
+    resolution = _resolution(series)
     um_per_unit = {2: UM_PER_UNIT["inch"], 3: UM_PER_UNIT["cm"], 4: 1e3, 5: 1.0}
     if resolution is None or resolution.unit not in um_per_unit or resolution.raw == ((1, 1), (1, 1)):
         return None
@@ -264,8 +276,8 @@ class _Resolution:
     raw: tuple[Any, Any]
 
 
-def _resolution(tif: "TiffFile") -> _Resolution | None:
-    tags = tif.pages.first.tags
+def _resolution(series: "TiffPageSeries") -> _Resolution | None:
+    tags = series.keyframe.tags
     raw = tags.valueof("XResolution"), tags.valueof("YResolution")
     if raw[0] is None or raw[1] is None:
         return None

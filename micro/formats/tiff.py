@@ -33,6 +33,7 @@ COLOURS = {
     10: "ITULab",
     32803: "raw sensor data",
 }
+MOST_PER_CM = 2.0**32 - 1  # a resolution tag is a fraction of two numbers of 32 bits
 JPEG_LIKE = {6, 7, 33003, 33004, 33005, 34712, 50001}  # compressions whose decoder returns red, green and blue
 
 MOST_COMPACT = {1: 1, 5: 4096, 7: 4096, 8: 1040, 32773: 128, 32946: 1040}
@@ -96,9 +97,8 @@ def plane(file: BinaryIO, name: str, *, is_picture: bool = False) -> Plane:
             notes += ("three channels read as red, green, blue",)
         if page.tags.valueof("Orientation", 1) not in (0, 1):
             notes += ("orientation tag not applied: rows are as stored, as in ImageJ",)
-        return Plane(
-            stored.astype(stored.dtype.newbyteorder("="), copy=False), photometric, bits, colours, of_tiff(tif), notes
-        )
+        stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        return Plane(stored, photometric, bits, colours, of_tiff(tif, series), notes)
 
 
 @contextmanager
@@ -280,7 +280,9 @@ def write(path: Path, pixels: NDArray[Any], pixel_size_um: float | None) -> None
     if pixel_size_um is not None:
         metadata |= {f"PhysicalSize{axis}": pixel_size_um for axis in "XY"}
         metadata |= {f"PhysicalSize{axis}Unit": "\N{MICRO SIGN}m" for axis in "XY"}
-        resolution, unit = (1e4 / pixel_size_um, 1e4 / pixel_size_um), "CENTIMETER"
+        per_cm = 1e4 / pixel_size_um
+        if 1 / MOST_PER_CM <= per_cm <= MOST_PER_CM:
+            resolution, unit = (per_cm, per_cm), "CENTIMETER"
     large = max(pixels.shape[:2]) > 2048
     with replacing(path) as part:
         imwrite(

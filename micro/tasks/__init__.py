@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from micro.card import START
 from micro.errors import BadSetting
@@ -31,6 +31,14 @@ class TaskSettings(BaseModel):
     """Settings of a task, each with a default, bounds and a description; the same model is flag, form and YAML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth(cls, value: object) -> object:
+        # pydantic takes true for 1, and YAML takes yes and on for true
+        if isinstance(value, bool):
+            raise ValueError("a number or a word is needed, and not true or false")
+        return value
 
 
 @dataclass(frozen=True, eq=False)
