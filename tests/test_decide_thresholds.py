@@ -158,6 +158,9 @@ def test_a_study_of_boastful_answers_calms_them_and_saves_what_escapes_cost() ->
     for words in ("temperature  2", "of 0.5; lower in 10 folds", f"{found.whole.escapes} of {found.whole.defects}"):
         assert words in found.describe()
     assert found.decision.origin == found.describe()
+    asked = study(truth, probabilities, CLASSES, ("clean",), Wishes(review_rate=0.1, max_escape=0.05), folds)
+    told = "limits       people look at 10.00% of the frames at most, 5.00% of the defects may ship at most"
+    assert told in asked.decision.origin
 
 
 def test_classes_that_leave_nothing_to_decide_are_refused() -> None:

@@ -54,10 +54,16 @@ class Study:
         if self.wishes.review is not None:
             costs += f", review {self.wishes.review:g}"
         share = "as in these frames" if self.wishes.ng_share is None else f"{self.wishes.ng_share:.2%}"
+        wished = []
+        if self.wishes.review_rate is not None:
+            wished.append(f"people look at {self.wishes.review_rate:.2%} of the frames at most")
+        if self.wishes.max_escape is not None:
+            wished.append(f"{self.wishes.max_escape:.2%} of the defects may ship at most")
         folds = len(self.tallies)
         return "\n".join(
             (
                 f"costs        {costs}; defects on the line: {share}",
+                *([f"limits       {', '.join(wished)}"] if wished else []),
                 f"temperature  {self.decision.temperature:g}",
                 f"OK           where the probability of a defect is below {self.decision.ok_below:.4g}",
                 f"NG           from {self.decision.ng_from:.4g} on; REVIEW between",
