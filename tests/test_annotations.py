@@ -401,6 +401,19 @@ def test_images_nobody_annotated_are_remarked_and_do_not_train(tmp_path):
     assert any("more.png" in remark and "do not train" in remark for remark in read.remarks)
 
 
+def test_images_of_one_name_in_two_folders_are_a_problem_and_not_two_annotators(tmp_path):
+    TOOLS["COCO compressed"](tmp_path / "coco")
+    for number, name in enumerate("ab"):
+        write_png(tmp_path / "coco" / "images" / name / NAME, blobs(number)[0])
+    assert f"a/{NAME}, b/{NAME}: images of one name" in listed(tmp_path / "coco")
+    (tmp_path / "cvat").mkdir()
+    with zipfile.ZipFile(tmp_path / "cvat" / "task.zip", "w") as archive:
+        archive.writestr("annotations.xml", cvat_xml())
+        for name in "ab":
+            archive.writestr(f"{name}/{NAME}", cv2.imencode(".png", image())[1].tobytes())
+    assert f"task.zip/b/{NAME}: another image in it has this name" in listed(tmp_path / "cvat")
+
+
 def test_a_composite_region_of_imagej_keeps_its_hole(tmp_path):
     write_png(tmp_path / "images" / NAME, image())
     path = [0, 10, 10, 1, 60, 10, 1, 60, 50, 1, 10, 50, 4, 0, 20, 20, 1, 40, 20, 1, 40, 40, 1, 20, 40, 4]

@@ -268,6 +268,12 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
                 found.problems.append(f"{sheet.source}: {where}.")
             else:
                 sheets[name].append(sheet)
+    found.problems += [
+        f"{', '.join(path.relative_to(images).as_posix() for path in paths)}: images of one name in several folders, "
+        f"and annotations and splits tell images apart by their names. Give each a name of its own."
+        for name, paths in _images_by_name(images).items()
+        if len(paths) > 1 and sheets.get(name)
+    ]
     said = [sheet for each in sheets.values() for sheet in each]
     no_region = bool(said) and not any(sheet.regions for sheet in said)
     if tuple(wanted) == ("frames",) or (no_region and (not wanted or "frames" in wanted)):
@@ -346,9 +352,18 @@ def _readers(images: Path) -> dict[str, Callable[[], Micrograph]]:
     def reader(path: Path) -> Callable[[], Micrograph]:
         return lambda: formats.read(path)
 
+    return {name: reader(paths[-1]) for name, paths in _images_by_name(images).items()}
+
+
+def _images_by_name(images: Path) -> dict[str, list[Path]]:
+    """Return name -> the images that are called so, in a folder and in the folders in it."""
     aside = {IGNORE_FOLDER, TWINS_FOLDER}
-    own = [path for path in images.rglob("*") if formats.is_image_name(path) and path.parent.name not in aside]
-    return {path.name: reader(path) for path in sorted(own)}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(images.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(images).parts)
+        if formats.is_image_name(path) and path.parent.name not in aside and not is_hidden:
+            found.setdefault(path.name, []).append(path)
+    return found
 
 
 # --- one folder a class -----------------------------------------------------------------------------------------------
