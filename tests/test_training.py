@@ -148,6 +148,18 @@ def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
         assert counts.max() - counts.min() <= 2
 
 
+def test_a_class_of_one_group_trains_and_is_never_held_out(frames):
+    rare = [replace(item, class_name="rare") if item.image.name == "rough/1.png" else item for item in frames.images]
+    lone = replace(frames, images=tuple(rare), classes=("rare", "rough", "smooth"))
+    for seed in range(4):
+        plan = training.plan(lone, "defects", 0.1, seed=seed)
+        train, test = sides(plan, lone.images)
+        kept, aside = set_aside(plan.model_copy(update={"patience": 2}), train)
+        assert test
+        assert aside
+        assert {item.class_name for item in kept} == set(lone.classes), seed
+
+
 def test_batches_depend_on_their_number_alone(masks):
     plan = short(training.plan(masks, "grains", 1))
     task = tasks.find("grains")

@@ -8,7 +8,7 @@ import numpy as np
 from micro.bundle import Bundle
 from micro.errors import BadFolder
 from micro.folder import Annotated, AnnotatedFolder
-from micro.score.folds import fold_numbers
+from micro.score.folds import fold_numbers, set_apart
 from micro.training.plan import HELD_OUT_OF, PLACE_GAP_PX, PLAN, TrainingPlan
 
 Sides = tuple[list[Annotated], list[Annotated]]
@@ -44,10 +44,12 @@ def set_aside(plan: TrainingPlan, train: Sequence[Annotated]) -> Sides:
         return list(train), []
     groups, classes = [item.group for item in train], [item.class_name for item in train]
     if len(set(groups)) >= HELD_OUT_OF:
-        numbers = fold_numbers(groups, classes, HELD_OUT_OF, plan.seed)
+        apart = set_apart(groups, classes, HELD_OUT_OF, plan.seed)
+        if not any(apart):
+            raise BadFolder(f"{plan.folder}: all of a class would be set aside. Train without patience.")
         return (
-            [item for item, number in zip(train, numbers, strict=True) if number],
-            [item for item, number in zip(train, numbers, strict=True) if not number],
+            [item for item, is_apart in zip(train, apart, strict=True) if not is_apart],
+            [item for item, is_apart in zip(train, apart, strict=True) if is_apart],
         )
     if any(item.labels is None for item in train):
         raise BadFolder(f"{plan.folder}: {len(set(groups))} groups of frames train, too few to set some aside.")
