@@ -125,6 +125,21 @@ def test_training_never_sees_the_places_that_measure(masks):
         assert (right.labels[:, :edge] == -1).all(), "what trained is not counted"
 
 
+@pytest.mark.parametrize("width_px", [32, 40])
+def test_images_too_narrow_for_two_parts_are_refused(masks, width_px):
+    small = [
+        replace(
+            item, image=replace(item.image, pixels=item.image.pixels[:, :width_px]), labels=item.labels[:, :width_px]
+        )
+        for item in masks.images
+    ]
+    plan = training.plan(replace(masks, images=tuple(small)), "grains", 1)
+    with pytest.raises(BadFolder, match=r"too narrow.*0\.png, 1\.png"):
+        sides(plan, small)
+    with pytest.raises(BadFolder, match="too small to set a part aside"):
+        set_aside(plan.model_copy(update={"patience": 2}), small)
+
+
 def test_a_region_cut_by_the_edge_of_the_held_out_part_counts_if_most_of_it_is_there(masks):
     plan = training.plan(masks, "grains", 1)
     labels = np.zeros((8, 100), np.int32)

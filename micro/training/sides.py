@@ -15,13 +15,21 @@ Sides = tuple[list[Annotated], list[Annotated]]
 
 
 def sides(plan: TrainingPlan, images: Sequence[Annotated]) -> Sides:
-    """Return what the shipped weights train on and what measures them; all and nothing where folds measured already."""
+    """Return what the shipped weights train on and what measures them; all and nothing where folds measured already.
+
+    Raises BadFolder where an image is too narrow for two parts.
+    """
     if plan.split == "folds":
         return list(images), []
     if plan.split == "image":
         train = [item for item in images if item.image.name not in plan.held_out]
         return train, [item for item in images if item.image.name in plan.held_out]
-    edges = [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
+    edges = _edges(plan, images)
+    if narrow := [item.image.name for item, edge in zip(images, edges, strict=True) if edge <= PLACE_GAP_PX]:
+        raise BadFolder(
+            f"{plan.folder}: too narrow for a part that trains and one that does not, {PLACE_GAP_PX} px apart: "
+            f"{', '.join(narrow[:12])}. Leave them out, or measure by --folds."
+        )
     train = [_left(item, edge - PLACE_GAP_PX) for item, edge in zip(images, edges, strict=True)]
     known = _known_right if plan.finds_instances else _right
     return train, [known(item, edge) for item, edge in zip(images, edges, strict=True)]
@@ -53,7 +61,9 @@ def set_aside(plan: TrainingPlan, train: Sequence[Annotated]) -> Sides:
         )
     if any(item.labels is None for item in train):
         raise BadFolder(f"{plan.folder}: {len(set(groups))} groups of frames train, too few to set some aside.")
-    trains, aside = sides(plan.model_copy(update={"split": "place", "held_out_share": 1 / HELD_OUT_OF}), train)
+    by_place = plan.model_copy(update={"split": "place", "held_out_share": 1 / HELD_OUT_OF})
+    is_narrow = min(_edges(by_place, train)) <= PLACE_GAP_PX
+    trains, aside = ([], []) if is_narrow else sides(by_place, train)
     if not any((item.labels >= 0).any() for item in aside if item.labels is not None):
         raise BadFolder(f"{plan.folder}: its images are too small to set a part aside. Train without patience.")
     return trains, aside
@@ -92,6 +102,11 @@ def unseen_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
         if plan.folder == folder.root.resolve().name:
             return held_out_images(made, folder)
     return list(folder.images)
+
+
+def _edges(plan: TrainingPlan, images: Sequence[Annotated]) -> list[int]:
+    """Return the column of each image from which on it is held out by place."""
+    return [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
 
 
 def _left(item: Annotated, columns: int) -> Annotated:
