@@ -210,6 +210,7 @@ def score(
         kept = [held_out_images(bundle.load(name), annotated) for name in names]
         common = set.intersection(*({item.image.name for item in each} for each in kept))
         images = [item for item in kept[0] if item.image.name in common]
+    images = trial.measurable(images)
     result = trial.run(Engine.load(model, device), images)
     out.print(result.describe())
     code = DONE
