@@ -374,6 +374,20 @@ def test_another_folder_measures_what_a_folder_trained(masks, tmp_path):
     assert made.card.scores[-1].on == plan.describe_held_out()
 
 
+def test_what_cannot_measure_is_refused_before_a_minute_is_spent(masks, frames, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1)
+    labels = [np.where(np.arange(128) < 90, item.labels, -1) for item in masks.images]
+    left = [replace(item, labels=each) for item, each in zip(masks.images, labels, strict=True)]
+    with pytest.raises(BadFolder, match="nothing is annotated in what measures the training: the right 25%"):
+        next(training.train_steps(plan, replace(masks, images=tuple(left)), tmp_path / "a", making()))
+    named = replace(masks, classes=("matrix", "carbide"), values=((0, "matrix"), (1, "carbide")))
+    turned = replace(named, classes=("carbide", "matrix"))
+    for other in (frames, turned):
+        with pytest.raises(BadFolder, match="annotated with"):
+            next(training.train_steps(plan, named, tmp_path / "a", replace(making(), measure=other)))
+    assert not (tmp_path / "a").exists()
+
+
 def test_folders_beside_give_as_many_crops_as_the_folder_itself_and_measure_nothing(masks, tmp_path):
     dark = [replace(item, image=replace(item.image, pixels=item.image.pixels // 2)) for item in masks.images]
     drawn = replace(masks, root=tmp_path / "drawn", images=tuple(dark[:1]))
