@@ -437,6 +437,28 @@ def test_names_say_which_images_are_one_specimen(tmp_path):
         folder.read(tmp_path, group_by="^([A-Z])")
 
 
+def test_label_studio_may_keep_labels_apart_from_shapes_and_quotes_the_names_of_files(tmp_path):
+    def apart(root):
+        label_studio(root, studio_polygon)
+        tasks = json.loads((root / "project.json").read_text())
+        results = tasks[0]["annotations"][0]["result"]
+        for each in list(results):
+            labels = each["value"].pop("polygonlabels")
+            each["type"] = "polygon"
+            results.append({**each, "type": "labels", "value": {**each["value"], "labels": labels}})
+        results.append({"id": "k", "type": "vectorlabels", "value": {"vertices": [], "vectorlabels": ["pore"]}})
+        tasks[0]["data"]["image"] = "/data/local-files/?d=plate%207/field_1.png"
+        write_json(root / "project.json", tasks)
+
+    assert NAME == "field_1.png"
+    read = folder.read(with_classes(written(tmp_path, apart)))
+    np.testing.assert_array_equal(read.images[0].labels, class_map())
+    assert any("1 vectorlabels results: not taken as regions" in remark for remark in read.remarks)
+    (tmp_path / "images" / NAME).rename(tmp_path / "images" / "field 1.png")
+    (tmp_path / "project.json").write_text((tmp_path / "project.json").read_text().replace("field_1", "field%201"))
+    assert [item.image.name for item in folder.read(tmp_path).images] == ["field 1.png"]
+
+
 def test_a_brush_and_a_polygon_of_label_studio_are_the_same_region():
     for index in range(4):
         assert studio_brush(index)["value"]["brushlabels"] == studio_polygon(index)["value"]["polygonlabels"]
