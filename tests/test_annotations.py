@@ -291,6 +291,15 @@ def test_ignored_regions_and_what_lies_outside_the_annotated_part_are_not_known(
     np.testing.assert_array_equal(folder.read(tmp_path).images[0].labels, expected)
 
 
+def test_nothing_is_known_where_qupath_ignores(tmp_path):
+    qupath(written(tmp_path, lambda root: None))
+    path = tmp_path / "annotations" / "field_1.geojson"
+    path.write_text(path.read_text().replace("pore", "Ignore*"))
+    read = folder.read(tmp_path, ["classes"])
+    assert read.classes == ("background", "carbide")
+    assert (read.images[0].labels == -1).any()
+
+
 def test_masks_in_the_folder_ignore_say_where_nothing_is_known(tmp_path):
     written(tmp_path, lambda root: MASKS["index 8 bit"](root, instances()))
     unknown = np.zeros((HEIGHT, WIDTH), np.uint8)
