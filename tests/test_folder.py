@@ -90,7 +90,9 @@ def masked(root, names):
 
 def test_a_table_names_groups_that_stay_together(tmp_path):
     masked(tmp_path, "abc")
-    (tmp_path / "groups.csv").write_text("image,group\na.png,chip 1\nb.png,chip 2\nc.png,chip 1\n")
+    # as Excel saves it
+    table = "image,group\r\na.png,chip 1\r\nb.png,chip 2\r\nc.png,chip 1\r\n"
+    (tmp_path / "groups.csv").write_text(table, encoding="utf-8-sig")
     assert [item.group for item in folder.read(tmp_path).images] == ["chip 1", "chip 2", "chip 1"]
 
 
@@ -99,13 +101,17 @@ def test_a_table_names_groups_that_stay_together(tmp_path):
     [
         ("image,group\na.png,1\n", "no group for the image 'b.png'"),
         ("image,group\na.png,1\nb.png,1\nz.png,1\n", "no image 'z.png'"),
+        ("image,group\na.png,1\nb.png\n", "no group for the image 'b.png'"),
+        ("image,group\na.png,1\nb.png,\n", "no group for the image 'b.png'"),
+        ("image,group\na.png,1\nb.png,1\na.png,2\n", "'a.png' is in several groups"),
+        ("image,group\na.png,Stück\n".encode("latin-1"), "not a CSV table in UTF-8"),
         ("name;chip\na.png;1\n", "columns image,group"),
         ("", "columns image,group"),
     ],
 )
 def test_a_table_of_groups_that_does_not_fit_is_a_problem(tmp_path, table, problem):
     masked(tmp_path, "ab")
-    (tmp_path / "groups.csv").write_text(table)
+    (tmp_path / "groups.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(BadFolder, match=problem):
         folder.read(tmp_path)
 
