@@ -126,8 +126,9 @@ def classed(root, table="0: matrix\n7: pore\n255:\n"):
     return mask
 
 
-def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_path):
-    mask = classed(tmp_path)
+@pytest.mark.parametrize("table", ["0: matrix\n7: pore\n255:\n", "0: matrix\n7: pore\n255: Ignore\n"])
+def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_path, table):
+    mask = classed(tmp_path, table)
     read = folder.read(tmp_path)
     assert (read.annotation, read.classes) == ("classes", ("matrix", "pore"))
     np.testing.assert_array_equal(read.images[0].labels, np.select([mask == 7, mask == 255], [1, -1], 0))
@@ -148,6 +149,8 @@ def test_without_a_table_of_classes_masks_number_instances(tmp_path):
         ("- matrix\n- pore\n", "value: name"),
         ("0: matrix\n1: [\n", "not YAML"),
         ("0: pore\n7: pore\n", "a name of its own"),
+        ("0: matrix\n7: pore\n7: crack\n255:\n", "two names"),
+        ("0: matrix\n7: pore\n'#000007': crack\n255:\n", "two names"),
         ("0: matrix\n255:\n7:\n", "two classes or more"),
     ],
 )
