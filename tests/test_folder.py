@@ -135,6 +135,20 @@ def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_pat
     assert "matrix, pore 2" in read.describe()
 
 
+def test_masks_that_may_say_less_than_was_meant_are_remarked(tmp_path):
+    mask = np.zeros((32, 32), np.uint8)
+    for seed, name in enumerate("ab"):
+        write(tmp_path / "images" / f"{name}.png", noise(seed))
+        write(tmp_path / "masks" / f"{name}.png", mask)
+        mask[4:9, 4:9] = mask[20:30, 20:30] = 255
+    said = folder.read(tmp_path).describe()
+    assert "1 images are annotated as empty, all background, and train so: a.png" in said
+    assert "no mask numbers more than one region, and these lie in 2 pieces" in said
+    mask[4:9, 4:9] = 1
+    write(tmp_path / "masks" / "a.png", mask)
+    assert not {"empty,", "pieces:"} & set(folder.read(tmp_path).describe().split())
+
+
 def test_without_a_table_of_classes_masks_number_instances(tmp_path):
     masked(tmp_path, "ab")
     read = folder.read(tmp_path)
