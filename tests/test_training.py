@@ -17,7 +17,7 @@ from micro.score.folds import fold_numbers
 from micro.training import loop
 from micro.training.guesses import guessed
 from micro.training.loop import loss_of
-from micro.training.plan import PLACE_GAP_PX, TrainingPlan
+from micro.training.plan import PLACE_GAP_PX, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
 from micro.training.sides import set_aside, sides
 
@@ -123,6 +123,29 @@ def test_training_never_sees_the_places_that_measure(masks):
         assert np.array_equal(whole.image.pixels[:, : left.image.width_px], left.image.pixels)
         assert np.array_equal(whole.labels[:, edge:], right.labels[:, edge:]), "no square is cut here"
         assert (right.labels[:, :edge] == -1).all(), "what trained is not counted"
+
+
+def test_what_two_trainings_held_out_is_what_neither_saw(masks, tmp_path):
+    by_place = training.plan(masks, "grains", 1)
+    plans = {
+        "a": by_place,
+        "b": by_place.model_copy(update={"held_out_share": 0.5}),
+        "c": by_place.model_copy(update={"split": "image", "held_out": ("1.png", "3.png")}),
+        "d": by_place.model_copy(update={"split": "image", "held_out": ("gone.png",)}),
+    }
+    made = {name: make_bundle(tmp_path / name) for name in plans}
+    for name, plan in plans.items():
+        (made[name].folder / PLAN).write_text(plan.model_dump_json())
+    for pair in ("ab", "ba"):
+        both = training.held_out_of_all([made[name] for name in pair], masks)
+        assert [int((item.labels >= 0).any(axis=0).sum()) for item in both] == [32] * 4
+    both = training.held_out_of_all([made["c"], made["b"]], masks)
+    assert [(item.image.name, int((item.labels >= 0).any(axis=0).sum())) for item in both] == [
+        ("1.png", 64),
+        ("3.png", 64),
+    ]
+    with pytest.raises(BadFolder, match=r"none of the 1 images .* such as gone\.png"):
+        training.held_out_images(made["d"], masks)
 
 
 @pytest.mark.parametrize("width_px", [32, 40])

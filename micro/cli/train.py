@@ -203,13 +203,11 @@ def score(
         )
     from micro import challenge, trial
     from micro.engine import Engine
-    from micro.training import held_out_images
+    from micro.training import held_out_of_all
 
     images = list(annotated.images)
     if held_out:
-        kept = [held_out_images(bundle.load(name), annotated) for name in names]
-        common = set.intersection(*({item.image.name for item in each} for each in kept))
-        images = [item for item in kept[0] if item.image.name in common]
+        images = held_out_of_all([bundle.load(name) for name in names], annotated)
     images = trial.measurable(images)
     result = trial.run(Engine.load(model, device), images)
     out.print(result.describe())

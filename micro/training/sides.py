@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from micro.bundle import Bundle
 from micro.errors import BadFolder
@@ -72,7 +73,8 @@ def set_aside(plan: TrainingPlan, train: Sequence[Annotated]) -> Sides:
 def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
     """Return what the training of a bundle held out of this folder, by the plan that lies in the bundle.
 
-    Raises BadFolder when the plan is missing, trained on a folder of another name, or shipped weights that saw all.
+    Raises BadFolder when the plan is missing, trained on a folder of another name, held out images that are no longer
+    there, or shipped weights that saw all.
     """
     path = made.folder / PLAN
     if not path.is_file():
@@ -81,9 +83,23 @@ def held_out_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
     if plan.folder != folder.root.resolve().name:
         raise BadFolder(f"{made.card.name} was trained on a folder {plan.folder!r}, not on {folder.root.name!r}.")
     held_out = sides(plan, folder.images)[1]
+    if not held_out and plan.split == "image":
+        raise BadFolder(
+            f"{folder.root}: none of the {len(plan.held_out)} images that the training of {made.card.name} held out is "
+            f"there, such as {plan.held_out[0]}. Score the folder that it was trained on."
+        )
     if not held_out:
         raise BadFolder(f"{made.card.name} was measured in folds and then trained on all; its card has those figures.")
     return held_out
+
+
+def held_out_of_all(made: Sequence[Bundle], folder: AnnotatedFolder) -> list[Annotated]:
+    """Return what the trainings of all of some bundles held out of this folder; see `held_out_images`."""
+    first, *others = (held_out_images(each, folder) for each in made)
+    for other in others:
+        labels_of = {item.image.name: item.labels for item in other}
+        first = [_also_held_out(item, labels_of[item.image.name]) for item in first if item.image.name in labels_of]
+    return first
 
 
 def unseen_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
@@ -107,6 +123,13 @@ def unseen_images(made: Bundle, folder: AnnotatedFolder) -> list[Annotated]:
 def _edges(plan: TrainingPlan, images: Sequence[Annotated]) -> list[int]:
     """Return the column of each image from which on it is held out by place."""
     return [round(item.image.width_px * (1 - plan.held_out_share)) for item in images]
+
+
+def _also_held_out(item: Annotated, labels: NDArray[np.int32] | None) -> Annotated:
+    """Return an image with its labels known only where those of another holding out (Y, X) are known too."""
+    if item.labels is None or labels is None:
+        return item
+    return replace(item, labels=np.where(labels < 0, np.int32(-1), item.labels))
 
 
 def _left(item: Annotated, columns: int) -> Annotated:
