@@ -259,6 +259,15 @@ def test_the_steps_before_a_stop_are_not_done_again(masks, tmp_path, monkeypatch
     assert [epoch.done for epoch in epochs] == [4]
 
 
+@pytest.mark.parametrize("name", ["README.md", "card.json"])
+def test_what_lies_in_the_folder_of_the_bundle_is_not_written_over(masks, tmp_path, name):
+    plan = short(training.plan(masks, "grains", 1))
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(BadSetting, match=f"{name} lies here"):
+        next(training.train_steps(plan, masks, tmp_path, making()))
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_another_plan_cannot_go_on_with_this_training(masks, tmp_path):
     plan = short(training.plan(masks, "grains", 1))
     steps = training.train_steps(plan, masks, tmp_path / "a", making())

@@ -24,7 +24,7 @@ from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.score.folds import fold_numbers
 from micro.training.guesses import guessed
-from micro.training.making import Making, card_of, keep_readme
+from micro.training.making import README, Making, card_of, keep_readme
 from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
@@ -115,7 +115,7 @@ def train_steps(
     """Train as planned, yielding after every few steps, and return what came of it; the bundle lies in out.
 
     A checkpoint lies in out/training after each yield; with `resume` training goes on from there, on a CPU bit for bit
-    as if it had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
+    as if it had never stopped. Raises BadSetting when out holds a bundle, a README.md or the training of another plan.
     """
     work = out / "training"
     if (out / PLAN).exists():
@@ -432,6 +432,10 @@ def _keep_plan(path: Path, plan: TrainingPlan, resume: bool) -> None:
             raise BadSetting(f"{path.parent.parent}: a training lies here. Pass --resume, or take another --out.")
         if TrainingPlan.model_validate_json(path.read_text(encoding="utf-8")) != plan:
             raise BadSetting(f"{path}: the training that lies here follows another plan. Take another --out.")
+    elif there := [name for name in (bundles.CARD, bundles.WEIGHTS, README) if (path.parents[1] / name).exists()]:
+        raise BadSetting(
+            f"{path.parents[1]}: {', '.join(there)} lies here, and the bundle would take its place. Take another --out."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
