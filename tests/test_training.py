@@ -534,6 +534,30 @@ def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, chan
         training.read_plan(path, derived, masks.images)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"crop_px": 96}, "crop_px is 96 and the network's input_px 64"),
+        ({"split": "place", "held_out_share": 0.25}, "a part of a frame has no class"),
+        ({"network": {"in_channels": 2}}, "in_channels: defects has 1"),
+        ({"split": "image", "held_out": ["rough/1.png", "rough/3.png"]}, "all that there is of rough"),
+    ],
+)
+def test_an_edited_plan_for_frames_that_cannot_be_followed_is_refused(frames, tmp_path, changes, problem):
+    few = [
+        item
+        for item in frames.images
+        if item.class_name == "smooth" or item.image.name in ("rough/1.png", "rough/3.png")
+    ]
+    derived = training.plan(replace(frames, images=tuple(few)), "defects", 1)
+    path = tmp_path / "plan.yaml"
+    facts = derived.model_dump(mode="json")
+    changes = changes | {"network": facts["network"] | changes.get("network", {})}
+    path.write_text(yaml.safe_dump(facts | changes))
+    with pytest.raises(BadSetting, match=problem):
+        training.read_plan(path, derived, few)
+
+
 def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, capsys, monkeypatch):
     command = ["train", str(masks.root), "--task", "grains", "--out", str(tmp_path / "out"), "--from", "none"]
     path = str(tmp_path / "plan.yaml")

@@ -297,6 +297,15 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
+    if edited.network.in_channels != derived.network.in_channels:
+        raise BadSetting(f"{path}: network: in_channels: {edited.task} has {derived.network.in_channels}.")
+    if edited.network.kind == "classifier" and edited.crop_px != edited.network.input_px:
+        raise BadSetting(
+            f"{path}: crop_px is {edited.crop_px} and the network's input_px {edited.network.input_px}: frames are "
+            f"learned and named at one size. Edit both."
+        )
+    if edited.network.kind == "classifier" and edited.split == "place":
+        raise BadSetting(f"{path}: split: a part of a frame has no class. Take image or folds.")
     if edited.frozen_steps and edited.start is None:
         raise BadSetting(f"{path}: frozen_steps: it begins from random weights, and nothing stands still.")
     if edited.class_weights and (problem := _wrong_weights(edited)):
