@@ -165,9 +165,10 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
     """Predict annotated images and compare.
 
     True regions smaller than the smallest one that the bundle reports (its min_area_px) are not counted, nor are found
-    regions that lie mostly where the annotation says nothing.
+    regions that lie mostly where the annotation says nothing, nor images of which it says nothing at all.
     Raises BadFolder when the bundle answers another kind of question.
     """
+    items = measurable(items)
     if not items:
         raise BadFolder("There is no annotated image to score.")
     if items[0].labels is None:
@@ -204,9 +205,14 @@ def run(engine: Engine, items: Sequence[Annotated]) -> Trial:
     return Trial(tuple(rows))
 
 
+def measurable(items: Sequence[Annotated]) -> list[Annotated]:
+    """Return the images of whose annotation something is known; elsewhere no answer is right or wrong."""
+    return [item for item in items if item.labels is None or (item.labels >= 0).any()]
+
+
 def worst(engine: Engine, items: Sequence[Annotated], score: Trial, count: int) -> tuple[Case, ...]:
     """Return at most so many of the images of a trial, those answered worst first, with the answers drawn up again."""
-    badness = score.badness()
+    items, badness = measurable(items), score.badness()
     cases = []
     for number in np.argsort(-badness, kind="stable")[:count].tolist():
         item = items[number]

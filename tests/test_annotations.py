@@ -291,6 +291,15 @@ def test_ignored_regions_and_what_lies_outside_the_annotated_part_are_not_known(
     np.testing.assert_array_equal(folder.read(tmp_path).images[0].labels, expected)
 
 
+def test_nothing_is_known_where_qupath_ignores(tmp_path):
+    qupath(written(tmp_path, lambda root: None))
+    path = tmp_path / "annotations" / "field_1.geojson"
+    path.write_text(path.read_text().replace("pore", "Ignore*"))
+    read = folder.read(tmp_path, ["classes"])
+    assert read.classes == ("background", "carbide")
+    assert (read.images[0].labels == -1).any()
+
+
 def test_masks_in_the_folder_ignore_say_where_nothing_is_known(tmp_path):
     written(tmp_path, lambda root: MASKS["index 8 bit"](root, instances()))
     unknown = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -401,6 +410,19 @@ def test_images_nobody_annotated_are_remarked_and_do_not_train(tmp_path):
     assert any("more.png" in remark and "do not train" in remark for remark in read.remarks)
 
 
+def test_images_of_one_name_in_two_folders_are_a_problem_and_not_two_annotators(tmp_path):
+    TOOLS["COCO compressed"](tmp_path / "coco")
+    for number, name in enumerate("ab"):
+        write_png(tmp_path / "coco" / "images" / name / NAME, blobs(number)[0])
+    assert f"a/{NAME}, b/{NAME}: images of one name" in listed(tmp_path / "coco")
+    (tmp_path / "cvat").mkdir()
+    with zipfile.ZipFile(tmp_path / "cvat" / "task.zip", "w") as archive:
+        archive.writestr("annotations.xml", cvat_xml())
+        for name in "ab":
+            archive.writestr(f"{name}/{NAME}", cv2.imencode(".png", image())[1].tobytes())
+    assert f"task.zip/b/{NAME}: another image in it has this name" in listed(tmp_path / "cvat")
+
+
 def test_a_composite_region_of_imagej_keeps_its_hole(tmp_path):
     write_png(tmp_path / "images" / NAME, image())
     path = [0, 10, 10, 1, 60, 10, 1, 60, 50, 1, 10, 50, 4, 0, 20, 20, 1, 40, 20, 1, 40, 40, 1, 20, 40, 4]
@@ -422,6 +444,28 @@ def test_names_say_which_images_are_one_specimen(tmp_path):
     assert groups[0] == groups[1] != groups[2]
     with pytest.raises(BadFolder, match="finds no group in the name"):
         folder.read(tmp_path, group_by="^([A-Z])")
+
+
+def test_label_studio_may_keep_labels_apart_from_shapes_and_quotes_the_names_of_files(tmp_path):
+    def apart(root):
+        label_studio(root, studio_polygon)
+        tasks = json.loads((root / "project.json").read_text())
+        results = tasks[0]["annotations"][0]["result"]
+        for each in list(results):
+            labels = each["value"].pop("polygonlabels")
+            each["type"] = "polygon"
+            results.append({**each, "type": "labels", "value": {**each["value"], "labels": labels}})
+        results.append({"id": "k", "type": "vectorlabels", "value": {"vertices": [], "vectorlabels": ["pore"]}})
+        tasks[0]["data"]["image"] = "/data/local-files/?d=plate%207/field_1.png"
+        write_json(root / "project.json", tasks)
+
+    assert NAME == "field_1.png"
+    read = folder.read(with_classes(written(tmp_path, apart)))
+    np.testing.assert_array_equal(read.images[0].labels, class_map())
+    assert any("1 vectorlabels results: not taken as regions" in remark for remark in read.remarks)
+    (tmp_path / "images" / NAME).rename(tmp_path / "images" / "field 1.png")
+    (tmp_path / "project.json").write_text((tmp_path / "project.json").read_text().replace("field_1", "field%201"))
+    assert [item.image.name for item in folder.read(tmp_path).images] == ["field 1.png"]
 
 
 def test_a_brush_and_a_polygon_of_label_studio_are_the_same_region():

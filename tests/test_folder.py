@@ -90,7 +90,9 @@ def masked(root, names):
 
 def test_a_table_names_groups_that_stay_together(tmp_path):
     masked(tmp_path, "abc")
-    (tmp_path / "groups.csv").write_text("image,group\na.png,chip 1\nb.png,chip 2\nc.png,chip 1\n")
+    # as Excel saves it
+    table = "image,group\r\na.png,chip 1\r\nb.png,chip 2\r\nc.png,chip 1\r\n"
+    (tmp_path / "groups.csv").write_text(table, encoding="utf-8-sig")
     assert [item.group for item in folder.read(tmp_path).images] == ["chip 1", "chip 2", "chip 1"]
 
 
@@ -99,13 +101,17 @@ def test_a_table_names_groups_that_stay_together(tmp_path):
     [
         ("image,group\na.png,1\n", "no group for the image 'b.png'"),
         ("image,group\na.png,1\nb.png,1\nz.png,1\n", "no image 'z.png'"),
+        ("image,group\na.png,1\nb.png\n", "no group for the image 'b.png'"),
+        ("image,group\na.png,1\nb.png,\n", "no group for the image 'b.png'"),
+        ("image,group\na.png,1\nb.png,1\na.png,2\n", "'a.png' is in several groups"),
+        ("image,group\na.png,Stück\n".encode("latin-1"), "not a CSV table in UTF-8"),
         ("name;chip\na.png;1\n", "columns image,group"),
         ("", "columns image,group"),
     ],
 )
 def test_a_table_of_groups_that_does_not_fit_is_a_problem(tmp_path, table, problem):
     masked(tmp_path, "ab")
-    (tmp_path / "groups.csv").write_text(table)
+    (tmp_path / "groups.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(BadFolder, match=problem):
         folder.read(tmp_path)
 
@@ -120,12 +126,27 @@ def classed(root, table="0: matrix\n7: pore\n255:\n"):
     return mask
 
 
-def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_path):
-    mask = classed(tmp_path)
+@pytest.mark.parametrize("table", ["0: matrix\n7: pore\n255:\n", "0: matrix\n7: pore\n255: Ignore\n"])
+def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_path, table):
+    mask = classed(tmp_path, table)
     read = folder.read(tmp_path)
     assert (read.annotation, read.classes) == ("classes", ("matrix", "pore"))
     np.testing.assert_array_equal(read.images[0].labels, np.select([mask == 7, mask == 255], [1, -1], 0))
     assert "matrix, pore 2" in read.describe()
+
+
+def test_masks_that_may_say_less_than_was_meant_are_remarked(tmp_path):
+    mask = np.zeros((32, 32), np.uint8)
+    for seed, name in enumerate("ab"):
+        write(tmp_path / "images" / f"{name}.png", noise(seed))
+        write(tmp_path / "masks" / f"{name}.png", mask)
+        mask[4:9, 4:9] = mask[20:30, 20:30] = 255
+    said = folder.read(tmp_path).describe()
+    assert "1 images are annotated as empty, all background, and train so: a.png" in said
+    assert "no mask numbers more than one region, and these lie in 2 pieces" in said
+    mask[4:9, 4:9] = 1
+    write(tmp_path / "masks" / "a.png", mask)
+    assert not {"empty,", "pieces:"} & set(folder.read(tmp_path).describe().split())
 
 
 def test_without_a_table_of_classes_masks_number_instances(tmp_path):
@@ -142,6 +163,8 @@ def test_without_a_table_of_classes_masks_number_instances(tmp_path):
         ("- matrix\n- pore\n", "value: name"),
         ("0: matrix\n1: [\n", "not YAML"),
         ("0: pore\n7: pore\n", "a name of its own"),
+        ("0: matrix\n7: pore\n7: crack\n255:\n", "two names"),
+        ("0: matrix\n7: pore\n'#000007': crack\n255:\n", "two names"),
         ("0: matrix\n255:\n7:\n", "two classes or more"),
     ],
 )

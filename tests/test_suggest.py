@@ -76,14 +76,21 @@ def test_the_verb_ranks_a_folder_and_leaves_out_what_is_annotated(tmp_path, caps
             pixels = np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8)
             assert cv2.imwrite(str(tmp_path / place / f"{number}.png"), pixels)
     (tmp_path / "new" / "torn.png").write_bytes(b"")
-    command = ["suggest", str(tmp_path / "new"), "--model", str(bundle.folder), "--out", str(tmp_path / "s.csv")]
+    command = [
+        "suggest",
+        str(tmp_path / "new"),
+        "--model",
+        str(bundle.folder),
+        "--out",
+        str(tmp_path / "next" / "s.csv"),
+    ]
     assert cli.run([*command, "--known", str(tmp_path / "old")]) == 1, "one image could not be read"
     said = capsys.readouterr()
     assert "2 are annotated already" in said.out
     assert "torn.png" in said.err
-    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "next" / "s.csv").read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2"]
     assert sorted(row["image"] for row in rows) == ["2.png", "3.png"]
-    first = (tmp_path / "s.csv").read_bytes()
+    first = (tmp_path / "next" / "s.csv").read_bytes()
     assert cli.run([*command, "--known", str(tmp_path / "old")]) == 1
-    assert (tmp_path / "s.csv").read_bytes() == first
+    assert (tmp_path / "next" / "s.csv").read_bytes() == first

@@ -9,7 +9,7 @@ import torch
 import yaml
 from small_bundles import SMALL_UNET, make_bundle
 
-from micro import bundle, folder, tasks, training, trial
+from micro import bundle, cli, folder, tasks, training, trial
 from micro.engine import Engine
 from micro.errors import BadFolder, BadSetting
 from micro.micrograph import Micrograph
@@ -17,7 +17,7 @@ from micro.score.folds import fold_numbers
 from micro.training import loop
 from micro.training.guesses import guessed
 from micro.training.loop import loss_of
-from micro.training.plan import PLACE_GAP_PX, TrainingPlan
+from micro.training.plan import PLACE_GAP_PX, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
 from micro.training.sides import set_aside, sides
 
@@ -125,6 +125,44 @@ def test_training_never_sees_the_places_that_measure(masks):
         assert (right.labels[:, :edge] == -1).all(), "what trained is not counted"
 
 
+def test_what_two_trainings_held_out_is_what_neither_saw(masks, tmp_path):
+    by_place = training.plan(masks, "grains", 1)
+    plans = {
+        "a": by_place,
+        "b": by_place.model_copy(update={"held_out_share": 0.5}),
+        "c": by_place.model_copy(update={"split": "image", "held_out": ("1.png", "3.png")}),
+        "d": by_place.model_copy(update={"split": "image", "held_out": ("gone.png",)}),
+    }
+    made = {name: make_bundle(tmp_path / name) for name in plans}
+    for name, plan in plans.items():
+        (made[name].folder / PLAN).write_text(plan.model_dump_json())
+    for pair in ("ab", "ba"):
+        both = training.held_out_of_all([made[name] for name in pair], masks)
+        assert [int((item.labels >= 0).any(axis=0).sum()) for item in both] == [32] * 4
+    both = training.held_out_of_all([made["c"], made["b"]], masks)
+    assert [(item.image.name, int((item.labels >= 0).any(axis=0).sum())) for item in both] == [
+        ("1.png", 64),
+        ("3.png", 64),
+    ]
+    with pytest.raises(BadFolder, match=r"none of the 1 images .* such as gone\.png"):
+        training.held_out_images(made["d"], masks)
+
+
+@pytest.mark.parametrize("width_px", [32, 40])
+def test_images_too_narrow_for_two_parts_are_refused(masks, width_px):
+    small = [
+        replace(
+            item, image=replace(item.image, pixels=item.image.pixels[:, :width_px]), labels=item.labels[:, :width_px]
+        )
+        for item in masks.images
+    ]
+    plan = training.plan(replace(masks, images=tuple(small)), "grains", 1)
+    with pytest.raises(BadFolder, match=r"too narrow.*0\.png, 1\.png"):
+        sides(plan, small)
+    with pytest.raises(BadFolder, match="too small to set a part aside"):
+        set_aside(plan.model_copy(update={"patience": 2}), small)
+
+
 def test_a_region_cut_by_the_edge_of_the_held_out_part_counts_if_most_of_it_is_there(masks):
     plan = training.plan(masks, "grains", 1)
     labels = np.zeros((8, 100), np.int32)
@@ -146,6 +184,18 @@ def test_folds_divide_classes_evenly_and_keep_copies_together(frames):
             [n for i, n in zip(frames.images, numbers, strict=True) if i.class_name == name], minlength=4
         )
         assert counts.max() - counts.min() <= 2
+
+
+def test_a_class_of_one_group_trains_and_is_never_held_out(frames):
+    rare = [replace(item, class_name="rare") if item.image.name == "rough/1.png" else item for item in frames.images]
+    lone = replace(frames, images=tuple(rare), classes=("rare", "rough", "smooth"))
+    for seed in range(4):
+        plan = training.plan(lone, "defects", 0.1, seed=seed)
+        train, test = sides(plan, lone.images)
+        kept, aside = set_aside(plan.model_copy(update={"patience": 2}), train)
+        assert test
+        assert aside
+        assert {item.class_name for item in kept} == set(lone.classes), seed
 
 
 def test_batches_depend_on_their_number_alone(masks):
@@ -207,6 +257,15 @@ def test_the_steps_before_a_stop_are_not_done_again(masks, tmp_path, monkeypatch
     stopped.close()
     epochs, _ = finish(training.train_steps(plan, masks, tmp_path / "b", making(), resume=True))
     assert [epoch.done for epoch in epochs] == [4]
+
+
+@pytest.mark.parametrize("name", ["README.md", "card.json"])
+def test_what_lies_in_the_folder_of_the_bundle_is_not_written_over(masks, tmp_path, name):
+    plan = short(training.plan(masks, "grains", 1))
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(BadSetting, match=f"{name} lies here"):
+        next(training.train_steps(plan, masks, tmp_path, making()))
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_another_plan_cannot_go_on_with_this_training(masks, tmp_path):
@@ -347,6 +406,20 @@ def test_another_folder_measures_what_a_folder_trained(masks, tmp_path):
     assert made.card.scores[-1].on == plan.describe_held_out()
 
 
+def test_what_cannot_measure_is_refused_before_a_minute_is_spent(masks, frames, tmp_path):
+    plan = short(training.plan(masks, "grains", 1), steps=1)
+    labels = [np.where(np.arange(128) < 90, item.labels, -1) for item in masks.images]
+    left = [replace(item, labels=each) for item, each in zip(masks.images, labels, strict=True)]
+    with pytest.raises(BadFolder, match="nothing is annotated in what measures the training: the right 25%"):
+        next(training.train_steps(plan, replace(masks, images=tuple(left)), tmp_path / "a", making()))
+    named = replace(masks, classes=("matrix", "carbide"), values=((0, "matrix"), (1, "carbide")))
+    turned = replace(named, classes=("carbide", "matrix"))
+    for other in (frames, turned):
+        with pytest.raises(BadFolder, match="annotated with"):
+            next(training.train_steps(plan, named, tmp_path / "a", replace(making(), measure=other)))
+    assert not (tmp_path / "a").exists()
+
+
 def test_folders_beside_give_as_many_crops_as_the_folder_itself_and_measure_nothing(masks, tmp_path):
     dark = [replace(item, image=replace(item.image, pixels=item.image.pixels // 2)) for item in masks.images]
     drawn = replace(masks, root=tmp_path / "drawn", images=tuple(dark[:1]))
@@ -459,6 +532,46 @@ def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, chan
     path.write_text(yaml.safe_dump(derived.model_dump(mode="json") | changes))
     with pytest.raises(BadSetting, match=problem):
         training.read_plan(path, derived, masks.images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"crop_px": 96}, "crop_px is 96 and the network's input_px 64"),
+        ({"split": "place", "held_out_share": 0.25}, "a part of a frame has no class"),
+        ({"network": {"in_channels": 2}}, "in_channels: defects has 1"),
+        ({"split": "image", "held_out": ["rough/1.png", "rough/3.png"]}, "all that there is of rough"),
+    ],
+)
+def test_an_edited_plan_for_frames_that_cannot_be_followed_is_refused(frames, tmp_path, changes, problem):
+    few = [
+        item
+        for item in frames.images
+        if item.class_name == "smooth" or item.image.name in ("rough/1.png", "rough/3.png")
+    ]
+    derived = training.plan(replace(frames, images=tuple(few)), "defects", 1)
+    path = tmp_path / "plan.yaml"
+    facts = derived.model_dump(mode="json")
+    changes = changes | {"network": facts["network"] | changes.get("network", {})}
+    path.write_text(yaml.safe_dump(facts | changes))
+    with pytest.raises(BadSetting, match=problem):
+        training.read_plan(path, derived, few)
+
+
+def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, capsys, monkeypatch):
+    command = ["train", str(masks.root), "--task", "grains", "--out", str(tmp_path / "out"), "--from", "none"]
+    path = str(tmp_path / "plan.yaml")
+    assert cli.run([*command, "--write-plan", path, "--seed", "3"]) == 0
+    for said, problem in ((["--seed", "4"], "its seed is 3"), (["--network", "resnet34"], "its network is resnet18")):
+        assert cli.run([*command, "--plan", path, *said]) == 2
+        assert problem in capsys.readouterr().err
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_steps", interrupted)
+    assert cli.run([*command, "--plan", path, "--seed", "3"]) == 130
+    assert "with --resume goes on" in capsys.readouterr().err
 
 
 def test_an_edited_plan_may_not_tear_a_group_apart(masks, tmp_path):

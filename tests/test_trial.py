@@ -73,6 +73,20 @@ def test_a_trial_of_pixels_counts_the_engines_own_answer_as_right(tmp_path):
     assert "mean IoU" in both.describe()
 
 
+@pytest.mark.parametrize("task", ["grains", "phases"])
+def test_an_image_of_which_nothing_is_known_counts_nowhere(tmp_path, task):
+    spec = SMALL_UNET if task == "grains" else SMALL_UNET.model_copy(update={"outputs": ("matrix", "carbide", "pore")})
+    engine = Engine(make_bundle(tmp_path / "b", spec, task=task), device="cpu")
+    image = Micrograph(np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8))
+    labels = (np.indices((64, 64)).sum(axis=0) // 32).astype(np.int32).clip(max=2)
+    some, none = (Annotated(image, truth, None, "a", "a", True) for truth in (labels, np.full_like(labels, -1)))
+    assert trial.run(engine, [none, some]).measured("") == trial.run(engine, [some]).measured("")
+    both = trial.run(engine, [none, some])
+    assert [case.truth.max() for case in trial.worst(engine, [none, some], both, 2)] == [2]
+    with pytest.raises(BadFolder, match="no annotated image"):
+        trial.run(engine, [none])
+
+
 def test_nothing_to_score_is_said(tmp_path):
     with pytest.raises(BadFolder, match="no annotated image"):
         trial.run(Engine(make_bundle(tmp_path / "b"), device="cpu"), [])

@@ -78,12 +78,16 @@ def zipped(data: bytes, source: str) -> Document:
         found = document(archive.read(tables[0]), f"{source}/{tables[0].filename}")
     except (zipfile.BadZipFile, RuntimeError, OSError, EOFError) as fault:
         raise BadDocument(f"not a zip that can be unpacked ({fault})") from fault
-    images: dict[str, Callable[[], Micrograph]] = {
-        bare_name(info.filename): partial(_image, archive, info, source)
-        for info in infos
-        if not info.is_dir() and formats.is_image_name(bare_name(info.filename))
-    }
-    return Document("CVAT", found.sheets, found.problems, found.left_out, images)
+    images: dict[str, Callable[[], Micrograph]] = {}
+    twice = []
+    for info in infos:
+        name = bare_name(info.filename)
+        if info.is_dir() or not formats.is_image_name(name):
+            continue
+        if name in images:
+            twice.append(f"{source}/{info.filename}: another image in it has this name. Give each a name of its own.")
+        images[name] = partial(_image, archive, info, source)
+    return Document("CVAT", found.sheets, (*found.problems, *twice), found.left_out, images)
 
 
 def _image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> Micrograph:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from pydantic import Field, FiniteFloat
 from micro.annotations.shapes import BadShape, Draw, Patch, Ring, ellipse, polygons, rectangle
 from micro.annotations.sheet import Document, FilePart, Gathering, Sheet, bare_name, checked
 
-_KINDS = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels")
-_NO_AREA = ("keypointlabels", "keypoint")
+_KINDS = ("polygon", "rectangle", "ellipse", "brush")
+# Words about an image or a region, which draw nothing.
+_WORDS = ("labels", "choices", "taxonomy", "textarea", "rating", "number", "datetime", "relation", "pairwise")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -32,6 +34,7 @@ class _Value(FilePart):
     rectanglelabels: tuple[str, ...] = ()
     ellipselabels: tuple[str, ...] = ()
     brushlabels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
 
 
@@ -75,14 +78,15 @@ def document(content: Any, source: str) -> Document:
         if image is None:
             problems.append(f"{source}: task {task.id} names no image.")
             continue
-        name = _UPLOAD.sub("", bare_name(image.partition("?d=")[2] or image))
+        name = _UPLOAD.sub("", bare_name(unquote(image.partition("?d=")[2] or image)))
         for said in task.annotations:
             if said.was_cancelled:
                 left_out["annotations that were cancelled"] += 1
                 continue
             gathering = Gathering(source, name)
+            labels = {each.id: each.value.labels for each in said.result if each.type == "labels"}
             for each in said.result:
-                _gather(gathering, each)
+                _gather(gathering, each, labels.get(each.id, ()))
             choices = [choice for each in said.result if each.type == "choices" for choice in each.value.choices]
             sizes = {(each.original_height, each.original_width) for each in said.result if each.original_width}
             if len(sizes) > 1 or len(choices) > 1:
@@ -104,12 +108,14 @@ def document(content: Any, source: str) -> Document:
     return Document("Label Studio", tuple(sheets), tuple(problems), left_out)
 
 
-def _gather(gathering: Gathering, result: _Result) -> None:
-    if result.type in _NO_AREA:
-        gathering.leave_out("key points")
-    if result.type not in _KINDS:
+def _gather(gathering: Gathering, result: _Result, labels: Sequence[str]) -> None:
+    """Add a region, whose class it says itself, or a result of its number where labels and shapes are apart."""
+    if result.type in _WORDS:
         return
-    classes: tuple[str, ...] = getattr(result.value, result.type)
+    if result.type.removesuffix("labels") not in _KINDS:
+        gathering.leave_out(f"{result.type} results")
+        return
+    classes: Sequence[str] = getattr(result.value, result.type, labels)
     class_name = classes[0] if classes else None
     label = f"region {result.id}" + (f" ({class_name})" if class_name else "")
     gathering.add(label, class_name, partial(_shape, result))
@@ -120,14 +126,15 @@ def _shape(result: _Result) -> Draw:
     if not size.all():
         raise BadShape("states no size of the image, so its percentages mean nothing")
     value = result.value
-    if result.type == "polygonlabels":
+    kind = result.type.removesuffix("labels")
+    if kind == "polygon":
         corners: Ring = np.array(value.points, np.float64).reshape(-1, 2) * size / 100
         return polygons([[corners]])
     x, y = np.array([value.x, value.y]) * size / 100
-    if result.type == "rectanglelabels":
+    if kind == "rectangle":
         width, height = np.array([value.width, value.height]) * size / 100
         return rectangle(x, y, x + width, y + height, value.rotation)
-    if result.type == "ellipselabels":
+    if kind == "ellipse":
         radius_x, radius_y = np.array([value.radiusX, value.radiusY]) * size / 100
         return ellipse(x, y, radius_x, radius_y, value.rotation)
     return partial(_brushed, value.rle, (result.original_height, result.original_width))

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from pydantic import FiniteFloat
 
-from micro.annotations.shapes import BadShape, Draw, polygons
+from micro.annotations.shapes import IGNORE, BadShape, Draw, polygons
 from micro.annotations.sheet import Document, FilePart, Gathering, Sheet, checked
+
+# What QuPath itself calls the class of what is not to be looked at.
+_IGNORE = "Ignore*"
 
 
 class _Classification(FilePart):
@@ -63,6 +66,7 @@ def document(content: Any, source: str) -> Document:
             continue
         said = feature.properties.classification if feature.properties else None
         class_name = said.name if said else None
+        class_name = IGNORE if class_name == _IGNORE else class_name
         label = f"object {number}" + (f" ({class_name})" if class_name else "")
         gathering.add(label, class_name, partial(_shape, feature.geometry))
     sheet = Sheet(source, image, tuple(gathering.regions), stem_only=True)

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, SOME_FAILED, app, make_room
-from micro.cli.screen import Shown, out, watched
-from micro.errors import MicroError
+from micro.cli.app import DONE, INTERRUPTED, SOME_FAILED, app, make_room
+from micro.cli.screen import Shown, err, out, watched
+from micro.errors import BadSetting, MicroError
 
 # What --from says for random weights.
 NOTHING = "none"
@@ -87,7 +87,8 @@ def train(
         Folder of images that nobody annotated: in the second half, every other step learns what the network is sure of
         there.
     plan
-        YAML file of a plan that --write-plan wrote for the same folder and that was edited since.
+        YAML file of a plan that --write-plan wrote for the same folder and that was edited since; its steps count, and
+        no minutes.
     write_plan
         Write the plan to this YAML file, and train nothing.
     resume
@@ -125,6 +126,15 @@ def train(
     )
     if plan is not None:
         planned = training.read_plan(plan, planned, annotated.images)
+        stated: dict[str, tuple[object, object]] = {
+            "seed": (seed, planned.seed),
+            "folds": (folds, planned.folds),
+            "network": (network, planned.network.encoder_name),
+            "balance": (balance, bool(planned.class_weights)),
+        }
+        for name, (said, planned_so) in stated.items():
+            if said and said != planned_so:
+                raise BadSetting(f"{plan}: its {name} is {planned_so}, and the command says {said}. Edit one of them.")
     out.print(planned.describe())
     if write_plan is not None:
         training.write_plan(write_plan, planned)
@@ -146,7 +156,11 @@ def train(
         unlabelled=folders.unlabelled(unlabelled) if unlabelled else (),
         device=device,
     )
-    outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
+    try:
+        outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
+    except KeyboardInterrupt:
+        err.print("Interrupted. The same command with --resume goes on from here.")
+        return INTERRUPTED
     out.print((out_dir / "README.md").read_text(encoding="utf-8"))
     from micro.report.training import PAGE_NAME, write_training
 
@@ -203,13 +217,12 @@ def score(
         )
     from micro import challenge, trial
     from micro.engine import Engine
-    from micro.training import held_out_images
+    from micro.training import held_out_of_all
 
     images = list(annotated.images)
     if held_out:
-        kept = [held_out_images(bundle.load(name), annotated) for name in names]
-        common = set.intersection(*({item.image.name for item in each} for each in kept))
-        images = [item for item in kept[0] if item.image.name in common]
+        images = held_out_of_all([bundle.load(name) for name in names], annotated)
+    images = trial.measurable(images)
     result = trial.run(Engine.load(model, device), images)
     out.print(result.describe())
     code = DONE

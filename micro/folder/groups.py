@@ -27,13 +27,20 @@ def grouped(items: Sequence[Annotated], root: Path, group_by: str | None) -> tup
         return _by_name(items, group_by)
     if not path.is_file():
         return list(items), []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as fault:
+        return list(items), [f"{path}: not a CSV table in UTF-8 ({fault.reason} at byte {fault.start})."]
+    except csv.Error as fault:
+        return list(items), [f"{path}: not a CSV table ({fault})."]
     if not rows or not {"image", "group"} <= rows[0].keys():
         return list(items), [f"{path}: a table with the columns image,group is expected."]
-    group_of = {row["image"]: row["group"] for row in rows}
+    said = {(row["image"], row["group"].strip()) for row in rows if row["group"] and row["group"].strip()}
+    group_of = dict(sorted(said))
     names = {item.image.name for item in items}
     problems = [f"{path}: no image {name!r} in the folder." for name in group_of if name not in names]
+    problems += [f"{path}: {name!r} is in several groups." for name in group_of if sum(name == n for n, _ in said) > 1]
     problems += [f"{path}: no group for the image {name!r}." for name in sorted(names - group_of.keys())]
     return [replace(item, group=group_of.get(item.image.name, item.group)) for item in items], problems
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,7 +112,7 @@ def read(root: Path, wanted: Collection[Annotation] = (), group_by: str | None =
         counted = f"{len(found.items)} annotated images can be used ({found.source}). " if found.items else ""
         raise BadFolder(f"{root}: {counted}problems found: {len(found.problems)}\n{listed}")
     found.items, alike = groups.with_near_copies(found.items, group_by is not None or (root / groups.GROUPS).is_file())
-    found.remarks += alike + groups.doubtful_masks(found.items)
+    found.remarks += alike + groups.doubtful_masks(found.items) + _bare(found.items, bool(found.names))
     if tells_class(found.items):
         found.items = [replace(item, image=reencoded(item.image)) for item in found.items]
         found.remarks.append(
@@ -268,6 +269,12 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
                 found.problems.append(f"{sheet.source}: {where}.")
             else:
                 sheets[name].append(sheet)
+    found.problems += [
+        f"{', '.join(path.relative_to(images).as_posix() for path in paths)}: images of one name in several folders, "
+        f"and annotations and splits tell images apart by their names. Give each a name of its own."
+        for name, paths in _images_by_name(images).items()
+        if len(paths) > 1 and sheets.get(name)
+    ]
     said = [sheet for each in sheets.values() for sheet in each]
     no_region = bool(said) and not any(sheet.regions for sheet in said)
     if tuple(wanted) == ("frames",) or (no_region and (not wanted or "frames" in wanted)):
@@ -346,9 +353,18 @@ def _readers(images: Path) -> dict[str, Callable[[], Micrograph]]:
     def reader(path: Path) -> Callable[[], Micrograph]:
         return lambda: formats.read(path)
 
+    return {name: reader(paths[-1]) for name, paths in _images_by_name(images).items()}
+
+
+def _images_by_name(images: Path) -> dict[str, list[Path]]:
+    """Return name -> the images that are called so, in a folder and in the folders in it."""
     aside = {IGNORE_FOLDER, TWINS_FOLDER}
-    own = [path for path in images.rglob("*") if formats.is_image_name(path) and path.parent.name not in aside]
-    return {path.name: reader(path) for path in sorted(own)}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(images.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(images).parts)
+        if formats.is_image_name(path) and path.parent.name not in aside and not is_hidden:
+            found.setdefault(path.name, []).append(path)
+    return found
 
 
 # --- one folder a class -----------------------------------------------------------------------------------------------
@@ -369,6 +385,25 @@ def _take_folders(found: _Found, images: Path) -> None:
             found.take(image, None, folder.name, lossless=is_lossless(path))
     if len({item.class_name for item in found.items}) == 1:
         found.problems.append(f"{images}: only one class, {found.items[0].class_name!r}; a classifier needs two.")
+
+
+def _bare(items: Sequence[Annotated], has_classes: bool) -> list[str]:
+    """Name images that say less than whoever drew them may have meant: nothing at all, or all regions as one."""
+    labels_of = {item.image.name: item.labels for item in items if item.labels is not None}
+    most = {name: int(labels.max(initial=0)) for name, labels in labels_of.items()}
+    remarks = []
+    if empty := [name for name, number in most.items() if not number and (labels_of[name] == 0).any()]:
+        listed = ", ".join(empty[:6]) + (f" and {len(empty) - 6} more" if len(empty) > 6 else "")
+        remarks.append(f"{len(empty)} images are annotated as empty, all background, and train so: {listed}")
+    if has_classes or max(most.values(), default=0) != 1:
+        return remarks
+    pieces = [cv2.connectedComponents((labels == 1).astype(np.uint8))[0] - 1 for labels in labels_of.values()]
+    if max(pieces) > 1:
+        remarks.append(
+            f"no mask numbers more than one region, and these lie in {sum(pieces)} pieces: where each piece is a "
+            f"region, number them, or each mask counts as one"
+        )
+    return remarks
 
 
 # --- names of files ---------------------------------------------------------------------------------------------------

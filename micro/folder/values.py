@@ -27,7 +27,8 @@ def named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
     if not path.is_file():
         return {}, []
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table, lines = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         return {}, [f"{path}: not YAML. {fault}"]
     if not isinstance(table, dict) or not all(
@@ -35,7 +36,9 @@ def named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
         for value, name in table.items()
     ):
         return {}, [f"{path}: one line `value: name` for each class is expected, such as `0: matrix`."]
-    found = {_known(value): None if name == IGNORE else name for value, name in table.items()}
+    found = {_known(value): None if str(name).lower() == IGNORE else name for value, name in table.items()}
+    if isinstance(lines, yaml.MappingNode) and len(found) < len(lines.value):
+        return {}, [f"{path}: a value has two names. Give each value one line."]
     too_large = [str(value) for value in found if value > np.iinfo(np.int32).max]
     if too_large:
         return {}, [f"{path}: {', '.join(too_large)}: values are from 0 to {np.iinfo(np.int32).max}."]

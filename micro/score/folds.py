@@ -26,3 +26,11 @@ def fold_numbers(groups: Sequence[str], classes: Sequence[str | None], folds: in
                 result[number] = next_fold % folds
             next_fold += 1
     return result
+
+
+def set_apart(groups: Sequence[str], classes: Sequence[str | None], share_of: int, seed: int) -> list[bool]:
+    """Return which images are set apart from the rest: one group in share_of, and never all of a class."""
+    chosen = [number == 0 for number in fold_numbers(groups, classes, share_of, seed)]
+    rest = {class_name for class_name, is_chosen in zip(classes, chosen, strict=True) if not is_chosen}
+    needed = {group for group, class_name in zip(groups, classes, strict=True) if class_name not in rest}
+    return [is_chosen and group not in needed for group, is_chosen in zip(groups, chosen, strict=True)]

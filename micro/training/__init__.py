@@ -4,7 +4,7 @@ from micro.training.loop import Epoch, train_steps
 from micro.training.making import About, Making
 from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, TrainingPlan, plan, read_plan, usual_start, write_plan
-from micro.training.sides import held_out_images, unseen_images
+from micro.training.sides import held_out_images, held_out_of_all, unseen_images
 
 __all__ = [
     "IMAGENET",
@@ -16,6 +16,7 @@ __all__ = [
     "Scored",
     "TrainingPlan",
     "held_out_images",
+    "held_out_of_all",
     "plan",
     "read_plan",
     "train_steps",

@@ -18,13 +18,13 @@ from micro import bundle as bundles
 from micro import decide, drift, networks, trial
 from micro.card import START
 from micro.engine import Engine, pick_device
-from micro.errors import BadSetting, MicroError
+from micro.errors import BadFolder, BadSetting, MicroError
 from micro.folder import Annotated, AnnotatedFolder, reencoded
 from micro.networks.fast import accelerate
 from micro.networks.reach import choose_halo
 from micro.score.folds import fold_numbers
 from micro.training.guesses import guessed
-from micro.training.making import Making, card_of, keep_readme
+from micro.training.making import README, Making, card_of, keep_readme
 from micro.training.outcome import Curve, Outcome, Scored
 from micro.training.plan import IMAGENET, PLAN, TrainingPlan
 from micro.training.samples import Batch, Sampler
@@ -115,11 +115,12 @@ def train_steps(
     """Train as planned, yielding after every few steps, and return what came of it; the bundle lies in out.
 
     A checkpoint lies in out/training after each yield; with `resume` training goes on from there, on a CPU bit for bit
-    as if it had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
+    as if it had never stopped. Raises BadSetting when out holds a bundle, a README.md or the training of another plan.
     """
     work = out / "training"
     if (out / PLAN).exists():
         raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
+    _refuse_unmeasurable(plan, folder, making)
     _keep_plan(work / PLAN, plan, resume)
     curves, scored, looks, answers = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
@@ -141,7 +142,7 @@ def train_steps(
             score = _calibrated(score, _temperatures(score, halves))
         scored = [Scored(plan.describe_held_out(), score, cases, _of_the_start(making, engine, test))]
         if making.measure is not None:
-            images = making.measure.images
+            images = trial.measurable(making.measure.images)
             on = f"{making.measure.root.resolve().name}, {len(images)} images that nothing trained on"
             score = trial.run(engine, images)
             cases = trial.worst(engine, images, score, WORST)
@@ -217,6 +218,28 @@ def _lesson(
         return float(1 - trial.run(Engine(saved, device=making.device), aside).badness().mean())
 
     return samples, check
+
+
+def _refuse_unmeasurable(plan: TrainingPlan, folder: AnnotatedFolder, making: Making) -> None:
+    """Raise BadFolder before a minute is spent where what came of it could not be measured."""
+    parts = [fold_sides(plan, folder.images, number)[1] for number in range(plan.folds)]
+    if not all(trial.measurable(test) for test in parts or [sides(plan, folder.images)[1]]):
+        raise BadFolder(
+            f"{folder.root}: nothing is annotated in what measures the training: {plan.describe_held_out()}."
+        )
+    other = making.measure
+    if other is None:
+        return
+    if (other.annotation, other.classes) != (folder.annotation, folder.classes) and (
+        other.annotation != "frames" or not set(other.classes) <= set(folder.classes)
+    ):
+        raise BadFolder(f"{other.root}: annotated with {_said(other)}, and {folder.root} with {_said(folder)}.")
+    if not trial.measurable(other.images):
+        raise BadFolder(f"{other.root}: nothing is annotated there.")
+
+
+def _said(folder: AnnotatedFolder) -> str:
+    return f"{folder.annotation} ({', '.join(folder.classes)})" if folder.classes else folder.annotation
 
 
 def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -> trial.Trial | str:
@@ -409,6 +432,10 @@ def _keep_plan(path: Path, plan: TrainingPlan, resume: bool) -> None:
             raise BadSetting(f"{path.parent.parent}: a training lies here. Pass --resume, or take another --out.")
         if TrainingPlan.model_validate_json(path.read_text(encoding="utf-8")) != plan:
             raise BadSetting(f"{path}: the training that lies here follows another plan. Take another --out.")
+    elif there := [name for name in (bundles.CARD, bundles.WEIGHTS, README) if (path.parents[1] / name).exists()]:
+        raise BadSetting(
+            f"{path.parents[1]}: {', '.join(there)} lies here, and the bundle would take its place. Take another --out."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

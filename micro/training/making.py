@@ -16,6 +16,9 @@ from micro.micrograph import Micrograph
 from micro.tasks import Lesson
 from micro.training.plan import TrainingPlan
 
+# Name of a bundle's page.
+README = "README.md"
+
 
 class Beside(BaseModel):
     """What further images are that trained and measured nothing, in the order of the command's --with."""
@@ -185,4 +188,4 @@ def keep_readme(folder: Path, card: Card, trial: str) -> None:
         "```",
         "",
     ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    (folder / README).write_text("\n".join(lines), encoding="utf-8")

@@ -18,7 +18,7 @@ from micro.card import NetworkSpec
 from micro.engine import pick_device
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
-from micro.score.folds import fold_numbers
+from micro.score.folds import set_apart
 from micro.tasks import Annotation
 
 Precision = Literal["fp32", "bf16"]
@@ -225,6 +225,9 @@ def plan(
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
         spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
+    held_out = _held_out(folder.images, seed) if split == "image" else ()
+    if split == "image" and not held_out:
+        raise BadFolder(f"{folder.root}: each image that could be held out is all of its class. Annotate more.")
     fast = {"cuda": True, "cpu": networks.learns_sooner_in_bfloat16(spec)}
     precision: Precision = "bf16" if fast.get(pick_device(device).type, False) else "fp32"
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
@@ -247,7 +250,7 @@ def plan(
         start=_described(start),
         frozen_steps=round(steps * FROZEN_SHARE) if start is not None and not task.outputs and not goes_on else 0,
         split=split,
-        held_out=_held_out(folder.images, seed) if split == "image" else (),
+        held_out=held_out,
         held_out_share=0.25 if split == "place" else 0,
         folds=folds,
         beside=tuple(each.root.resolve().name for each in beside),
@@ -294,6 +297,15 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
+    if edited.network.in_channels != derived.network.in_channels:
+        raise BadSetting(f"{path}: network: in_channels: {edited.task} has {derived.network.in_channels}.")
+    if edited.network.kind == "classifier" and edited.crop_px != edited.network.input_px:
+        raise BadSetting(
+            f"{path}: crop_px is {edited.crop_px} and the network's input_px {edited.network.input_px}: frames are "
+            f"learned and named at one size. Edit both."
+        )
+    if edited.network.kind == "classifier" and edited.split == "place":
+        raise BadSetting(f"{path}: split: a part of a frame has no class. Take image or folds.")
     if edited.frozen_steps and edited.start is None:
         raise BadSetting(f"{path}: frozen_steps: it begins from random weights, and nothing stands still.")
     if edited.class_weights and (problem := _wrong_weights(edited)):
@@ -310,6 +322,9 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
         raise BadSetting(
             f"{path}: {kept_back} of {len(images)} images held out leave nothing to train on or to measure."
         )
+    taught = {item.class_name for item in images if item.image.name not in held_out}
+    if edited.split == "image" and (lost := {item.class_name for item in images} - taught):
+        raise BadSetting(f"{path}: held out is all that there is of {', '.join(sorted(map(str, lost)))}.")
     both = {item.group for item in images if item.image.name in held_out} & {
         item.group for item in images if item.image.name not in held_out
     }
@@ -356,9 +371,9 @@ def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:
 
 
 def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
-    """Name a fifth of the images, of every class."""
-    folds = fold_numbers([item.group for item in images], [item.class_name for item in images], HELD_OUT_OF, seed)
-    return tuple(item.image.name for item, fold in zip(images, folds, strict=True) if fold == 0)
+    """Name a fifth of the images, of every class that has more than one group."""
+    chosen = set_apart([item.group for item in images], [item.class_name for item in images], HELD_OUT_OF, seed)
+    return tuple(item.image.name for item, is_chosen in zip(images, chosen, strict=True) if is_chosen)
 
 
 def _frame_px(images: Sequence[Annotated]) -> int:
