@@ -153,6 +153,12 @@ def placed_like(
     }
 
 
+def lay_on(upper: Any, layer: ImageLayer) -> None:
+    """Put a layer that is there already onto this one again, whose pixel size or place may have changed since."""
+    for name, value in placed_like(layer).items():
+        setattr(upper, name, value)
+
+
 def fingerprint(image: Micrograph) -> str:
     """Return what equal pixels have in common, short enough for the name of a folder."""
     head = f"{image.pixels.shape} {image.pixels.dtype}".encode()

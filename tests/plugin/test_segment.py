@@ -93,6 +93,17 @@ def test_a_second_run_takes_the_place_of_the_first_and_the_settings_of_the_form_
     assert labels.features.shape[0] < before
 
 
+def test_a_second_run_lies_on_an_image_that_was_given_its_pixel_size_meanwhile(viewer, segmented, grains, tmp_path):
+    segmented(grains, "grains-iron")
+    grains.translate = (30, 40)
+    segmented(grains, "grains-iron", um=0.5)
+    labels = viewer.layers["grains grains-iron"]
+    assert np.allclose(labels.data_to_world((7, 9)), grains.data_to_world((7, 9)))
+    assert labels.units == grains.units
+    labels.save(str(tmp_path / "labels.tif"), plugin="micro")
+    assert formats.read(tmp_path / "labels.tif").pixel_size_um == 0.5
+
+
 def test_the_result_goes_to_its_image_though_the_user_moved_on(viewer, dock, until, grains):
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
