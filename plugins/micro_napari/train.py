@@ -96,7 +96,8 @@ class TrainWidget(DockPart):
             say(self._viewer, self.said, "Choose the layer of an image's regions first.", fine=False)
             return
         try:
-            path = teaching.add(self._folder, finding.image, np.asarray(layer.data))
+            labels = np.maximum(np.asarray(layer.data), 0)
+            path = teaching.add(self._folder, finding.image, labels, teaching.pixel_classes(finding, labels))
         except (MicroError, OSError) as fault:
             say(self._viewer, self.said, str(fault), fine=False)
             return
