@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
@@ -124,6 +126,16 @@ def test_fields_of_one_specimen_have_an_interval_together(cards):
 
 def test_grains_without_a_pixel_size_have_no_size(cards):
     assert "G needs the pixel size" in headline(found(cards, um=None))
+
+
+def test_a_field_without_a_size_of_its_own_does_not_bear_that_of_another(cards):
+    said = headline(found(cards, um=None), [found(cards)])
+    assert said == "4 grains, 4 cut by the frame. G needs the pixel size."
+    finding = found(cards)
+    nothing = np.zeros((40, 40), np.int32)
+    finding.measured = replace(finding.measure(nothing), grains=finding.count_grains(nothing))
+    said = headline(finding, [found(cards)])
+    assert said == "0 grains, 0 cut by the frame. G needs a larger field with grains."
 
 
 def test_the_headline_follows_the_edit(cards):
