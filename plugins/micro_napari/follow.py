@@ -56,17 +56,21 @@ class Follower(QObject):
         if self._measuring:
             self._again = True
             return
-        features = self.layer.features
-        if len(features):
-            # classes that were changed in the table itself
-            self.finding.classes |= dict(
-                zip(features["index"][1:].tolist(), map(str, features["class"][1:]), strict=True)
-            )
+        self.finding.classes |= self._classes_of_table()
         self._measuring = True
         worker = create_worker(_measure_steps, self.finding, np.asarray(self.layer.data))
         worker.yielded.connect(self._show)
         worker.finished.connect(self._rest)
         worker.start()
+
+    def _classes_of_table(self) -> dict[int, str]:
+        """Return the classes that were changed in the table itself."""
+        features, measured = self.layer.features, self.finding.measured
+        if measured is None or len(features) != len(measured.features["class"]):
+            return {}
+        shown = map(str, features["class"])
+        told = enumerate(zip(shown, measured.features["class"].tolist(), strict=True))
+        return {number: name for number, (name, before) in told if name != before and number}
 
     def _show(self, step: "_Step") -> None:
         if step.finding is not self.finding:

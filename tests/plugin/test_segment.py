@@ -121,6 +121,8 @@ def test_the_result_goes_to_its_image_though_the_user_moved_on(viewer, dock, unt
 def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, segmented, grains, until):
     segmented(grains, "grains-iron")
     labels = viewer.layers["grains grains-iron"]
+    labels.features["class"] = labels.features["class"].cat.add_categories("twin")
+    labels.features.loc[3, "class"] = "twin"
     labels.data_setitem(np.nonzero(labels.data == 4), 5)
     until(lambda: follow.of(labels).saved)
     corrected = labels.data.copy()
@@ -131,7 +133,8 @@ def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, 
     assert segment.restore.isVisible()
     segment.restore.click()
     assert np.array_equal(labels.data, corrected)
-    until(lambda: labels.features["edited"].sum() == 2)
+    until(lambda: labels.features["edited"].sum() == 3)
+    assert labels.features["class"][3] == "twin"
 
 
 def test_run_says_why_it_cannot(viewer, dock, home):
