@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from superqt.utils import create_worker
 
 from micro.regions import Columns
@@ -42,13 +42,27 @@ class Follower(QObject):
         super().__init__()
         self.layer, self.finding = layer, finding
         self.saved: datetime | None = None
-        self._measuring = self._again = False
+        self._measuring = self._again = self._is_unkept = False
         self._timer = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._timer.timeout.connect(self._measure)
         layer.events.paint.connect(self._touch)
         layer.events.set_data.connect(self._touch)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.keep)
+
+    def keep(self) -> None:
+        """Keep at once what is not kept yet: napari ends, and does not wait for what is measured."""
+        if not self._is_unkept:
+            return
+        self.finding.classes |= self._classes_of_table()
+        labels = np.maximum(np.asarray(self.layer.data), 0)
+        if self.finding.measure(labels).edited:
+            keeping.save(self.finding, labels)
+        self._is_unkept = False
 
     def _touch(self, _event: Any = None) -> None:
+        self._is_unkept = True
         if not self._timer.isActive():
             self._timer.start()
 
@@ -77,6 +91,7 @@ class Follower(QObject):
             return  # the image was segmented again meanwhile
         if step.saved is not None:
             self.saved = step.saved
+            self._is_unkept = self._again or self._timer.isActive()
         else:
             is_new = self.finding.measured is None or step.measured.features is not self.finding.measured.features
             self.finding.measured = step.measured
