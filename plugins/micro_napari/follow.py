@@ -1,12 +1,14 @@
 """The table of a labels layer follows the brush: every change is measured again, and kept for the next day."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from superqt.utils import create_worker
@@ -114,6 +116,19 @@ def follow(layer: Any, finding: Finding) -> Follower:
     follower.finding, follower.saved = finding, None
     layer.metadata = {**layer.metadata, KEY: finding, FOLLOWER_KEY: follower}
     return follower
+
+
+def part_copies(layers: Iterable[Any]) -> None:
+    """Give each copy that napari made of a result a finding and a follower of its own; what is no labels has none."""
+    for layer in layers:
+        follower = of(layer)
+        if follower is None or layer == follower.layer:
+            continue
+        layer.metadata = {name: each for name, each in layer.metadata.items() if name not in (KEY, FOLLOWER_KEY)}
+        if isinstance(layer, Labels):
+            finding = copy(follower.finding)
+            finding.classes = dict(finding.classes)
+            follow(layer, finding)
 
 
 def of(layer: Any) -> Follower | None:

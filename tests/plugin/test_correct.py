@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import screen  # noqa: F401  first: skips without napari
 from fields import numbered, shown, squares
+from napari.layers import Labels
 
 from micro import formats
 from micro_napari import follow, keeping

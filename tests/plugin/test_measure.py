@@ -1,5 +1,7 @@
+import numpy as np
 import screen  # noqa: F401  first: skips without napari
 from fields import numbered, shown, squares
+from napari.layers import Labels
 
 
 def test_fields_of_one_specimen_have_an_interval_together(viewer, dock):
