@@ -55,6 +55,11 @@ class CorrectWidget(DockPart):
         self.chosen.changed.connect(self._show)
         self._show()
 
+    def let_go(self) -> None:
+        """Lay the tool down, and follow no layer."""
+        self._release()
+        self.chosen.let_go()
+
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.addWidget(self.title)

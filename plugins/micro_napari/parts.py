@@ -3,7 +3,7 @@
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import QDialog, QDockWidget, QHBoxLayout, QLabel, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -22,6 +22,15 @@ class DockPart(QWidget):
         dock = self.parent()
         if isinstance(dock, QDockWidget):
             dock.setWindowTitle(self.SHORT_NAME)
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 -- Qt's name
+        """Notice that napari took the widget out of its dock, which the cross of a dock does for good."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of layers: another widget of this kind may take them now."""
 
 
 def words() -> QLabel:

@@ -89,6 +89,10 @@ class TrainWidget(DockPart):
         """Folder of the bundle, where it is installed as soon as it is done."""
         return keeping.home() / "bundles" / str(self.name.text()).strip()
 
+    def let_go(self) -> None:
+        """Follow no layer."""
+        self.chosen.let_go()
+
     def add_chosen(self) -> None:
         """Add the active result's image with its labels as they are now to the training folder."""
         finding, layer = self.chosen.finding, self.chosen.layer
