@@ -148,7 +148,9 @@ def table(columns: Columns, names: tuple[str, ...]) -> pd.DataFrame:
 def _measure_steps(finding: Finding, labels: NDArray[np.int32]) -> Generator[_Step, None, None]:
     """Yield the table, then the table with its figure, then when the labels were kept."""
     before = finding.measured
-    labels = labels.copy()  # the brush writes on in the window's thread; what it does meanwhile is measured next
+    # a copy: the brush writes on in the window's thread, and what it does meanwhile is measured next; what it paints
+    # with a number below 0 is no region
+    labels = np.maximum(labels, 0)
     measured = finding.measure(labels)
     if before is not None and _equal(measured.features, before.features):
         return

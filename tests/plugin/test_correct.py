@@ -65,6 +65,43 @@ def test_a_new_region_has_a_number_of_its_own_and_the_chosen_class(field, correc
     assert flagged(field) == [1, 10]
 
 
+def test_the_class_of_a_new_region_may_be_chosen_after_the_tool(field, correct, until):
+    correct.tools["New region"].click()
+    correct.class_name.setCurrentText("twin")
+    field.paint((15, 15), field.selected_label)
+    correct.class_name.setCurrentText("pore")
+    field.paint((45, 45), field.selected_label)
+    until(lambda: len(field.features) == 12)
+    assert field.features["class"][10:].tolist() == ["twin", "pore"]
+
+
+def test_a_copy_of_the_layer_has_a_table_of_its_own(viewer, field, correct, until):
+    viewer.add_layer(Labels.create(field.data.copy(), *field.as_layer_data_tuple()[1:]))
+    copied = viewer.layers[-1]
+    copied.data_setitem(np.nonzero(copied.data == 2), 1)
+    until(lambda: flagged(copied) == [1, 2])
+    assert areas(copied)[:2] == [1800, 0]
+    assert areas(field) == [900] * 9
+    assert correct.title.text() == f"{copied.name}: 2 regions edited"
+
+
+def test_what_is_painted_with_a_number_below_0_is_no_region(field, until):
+    field.data_setitem((np.arange(10, 20), np.arange(10, 20)), -3)
+    until(lambda: flagged(field) == [1])
+    assert areas(field) == [890] + [900] * 8
+
+
+def test_a_dock_that_is_closed_lays_its_tool_down(viewer, field, correct, dock):
+    before = list(field.mouse_drag_callbacks)
+    correct.tools["Merge"].click()
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Correct (micro)"])
+    assert list(field.mouse_drag_callbacks) == before
+    assert field.mouse_pan
+    assert "micro: line" not in viewer.layers
+    viewer.layers.remove(field)
+    assert dock("Correct") is not correct
+
+
 def test_a_drag_from_one_region_into_the_next_merges_them_and_undo_parts_them(field, correct, drag, until):
     correct.tools["Merge"].click()
     drag(field, (15, 15), (15, 45), (45, 45))
