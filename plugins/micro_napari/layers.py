@@ -76,7 +76,9 @@ def facts(layer: ImageLayer) -> Facts:
         return Facts(layer.name, data, problem=problem)
     known = pixel_size(layer)
     dtype = np.dtype(data.dtype)
-    problem, notes = "", list(known.notes)
+    # what the reader remarked on the file, and says on the command line too
+    of_file = layer.metadata.get("notes", ()) if "pixel_size_source" in layer.metadata else ()
+    problem, notes = "", [*of_file, *known.notes]
     if dtype == np.float64:
         notes.append("64-bit values read as 32-bit")
     elif dtype not in PIXEL_TYPES:
@@ -90,7 +92,7 @@ def facts(layer: ImageLayer) -> Facts:
         channels=3 if layer.rgb else 1,
         pixel_size_um=known.um,
         pixel_size_source=known.source,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         problem=problem,
     )
 
