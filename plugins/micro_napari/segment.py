@@ -309,7 +309,7 @@ class SegmentWidget(DockPart):
 
     def _show_preview(self, asked: _Asked, told: _Told) -> None:
         regions = told.finding.prediction.regions
-        if regions is None:
+        if regions is None or asked.layer not in self._viewer.layers:
             return
         if PREVIEW in self._viewer.layers:
             self._viewer.layers.remove(PREVIEW)
