@@ -177,6 +177,31 @@ def test_the_pixel_size_comes_from_a_line_on_the_scale_bar_or_from_the_objective
     assert tuple(image.scale) == (0.15, 0.15)
 
 
+def test_a_scale_bar_is_measured_by_the_last_line_to_a_hundredth_of_a_nanometre(viewer, dock):
+    image = viewer.add_image(np.zeros((200, 300), np.uint8), name="plane")
+    segment = dock("Segment")
+    segment.scale.draw.click()
+    segment.scale.bar_um.setValue(0.01)
+    segment.scale.use_bar.click()
+    assert "Draw a line" in segment.scale.said.text()
+    segment.scale.draw.click()
+    viewer.layers["scale bar"].add_lines(np.array([[[190.0, 20.0], [190.0, 206.0]]]))
+    segment.scale.use_bar.click()
+    assert segment.recipe().pixel_size_um == pytest.approx(0.01 / 186, rel=1e-5)
+    assert segment.scale.size_um.text() == "0.0000537634"
+    assert tuple(layer.name for layer in viewer.layers) == (image.name,)
+
+
+def test_an_image_may_be_removed_while_its_preview_is_awaited(viewer, dock, until):
+    image = viewer.add_image(micro.read(_sample("grains")).pixels[:160, :160, 0], name="small")
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    segment.preview.click()
+    viewer.layers.remove(image)
+    until(lambda: not segment.is_running)
+    assert not viewer.layers
+
+
 def test_a_preview_shows_regions_on_what_is_in_view_only(viewer, dock, until):
     image = viewer.add_image(np.tile(micro.read(_sample("grains")).pixels[..., 0], (2, 2)), name="large")
     segment = dock("Segment")
