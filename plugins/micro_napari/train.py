@@ -179,6 +179,10 @@ class TrainWidget(DockPart):
     def _on_plan_clicked(self) -> None:
         if self._planning.is_running or self.is_running:
             return
+        name = self.name.text().strip()
+        if Path(name).name != name or name in ("", ".."):
+            say(self._viewer, self.said, f"Call it {name!r}: a bundle needs a name, without slashes.", fine=False)
+            return
         lesson = self._lesson()
         self.plan.setEnabled(False)
         say(self._viewer, self.said, "Reading the folder…")
