@@ -89,9 +89,20 @@ def labelled(text: str, part: QWidget) -> QWidget:
     return row
 
 
+class _Fold(QCollapsible):
+    """Grows with what appears in it while it is open."""
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 -- Qt's name
+        """Take the height anew that a part needs whose own parts came or went."""
+        if event.type() == QEvent.Type.LayoutRequest and self.isExpanded():
+            self.expand(animate=False)
+        return bool(super().eventFilter(watched, event))
+
+
 def folded(title: str, part: QWidget) -> QCollapsible:
     """Return a part that is folded away until its title is clicked."""
-    box = QCollapsible(title)
+    box = _Fold(title)
     box.setContent(part)
+    part.installEventFilter(box)
     box.collapse(animate=False)
     return box

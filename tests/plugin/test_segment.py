@@ -192,6 +192,16 @@ def test_a_scale_bar_is_measured_by_the_last_line_to_a_hundredth_of_a_nanometre(
     assert tuple(layer.name for layer in viewer.layers) == (image.name,)
 
 
+def test_the_row_of_the_scale_bar_has_the_height_that_it_needs(viewer, dock, until):
+    viewer.add_image(np.zeros((200, 300), np.uint8), name="plane")
+    segment = dock("Segment")
+    segment._scale_box.expand(animate=False)
+    segment.scale.draw.click()
+    segment.scale.use_bar.click()
+    parts = (segment.scale.use_bar, segment.scale.draw, segment.scale.apply)
+    until(lambda: all(part.height() >= part.minimumSizeHint().height() for part in parts))
+
+
 def test_an_image_may_be_removed_while_its_preview_is_awaited(viewer, dock, until):
     image = viewer.add_image(micro.read(_sample("grains")).pixels[:160, :160, 0], name="small")
     segment = dock("Segment")
