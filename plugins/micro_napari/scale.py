@@ -119,7 +119,8 @@ class _LengthBox(QDoubleSpinBox):
 
     def textFromValue(self, value: float) -> str:  # noqa: N802 -- Qt's name
         """Return the number without the zeros at its end."""
-        return super().textFromValue(value).rstrip("0").rstrip(self.locale().decimalPoint())
+        text: str = super().textFromValue(value)
+        return text.rstrip("0").rstrip(self.locale().decimalPoint())
 
 
 def _row(*parts: QWidget) -> QWidget:
