@@ -95,6 +95,10 @@ class Follower(QObject):
             self.saved = step.saved
             self._is_unkept = self._again or self._timer.isActive()
         else:
+            # classes that were changed in the table while this was measured: the new table must not take them back
+            told = self._classes_of_table().items() - self.finding.classes.items()
+            self.finding.classes |= dict(told)
+            self._again |= bool(told)
             is_new = self.finding.measured is None or step.measured.features is not self.finding.measured.features
             self.finding.measured = step.measured
             if is_new:
