@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from small_bundles import SMALL_CLASSIFIER, make_bundle
+from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
-from micro import formats
+from micro import formats, tasks
+from micro.errors import MicroError
+from micro.folder import read_for
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Maker, Prediction, Regions
@@ -10,6 +14,7 @@ from micro.tasks import grains
 from micro_napari import keeping, teaching
 from micro_napari.finding import Finding, headline
 
+SMALL_PHASES = SMALL_UNET.model_copy(update={"outputs": ("matrix", "carbide", "pore")})
 MAKER = Maker("small", "0.1.0", "1" * 64)
 
 
@@ -20,6 +25,7 @@ def cards(tmp_path_factory):
         "grains": make_bundle(root / "small").card,
         "flakes": make_bundle(root / "flat", task="flakes").card,
         "defects": make_bundle(root / "frames", SMALL_CLASSIFIER, task="defects").card,
+        "phases": make_bundle(root / "pixels", SMALL_PHASES, task="phases").card,
     }
 
 
@@ -122,6 +128,16 @@ def test_grains_without_a_pixel_size_have_no_size(cards):
     assert "G needs the pixel size" in headline(found(cards, um=None))
 
 
+def test_a_field_without_a_size_of_its_own_does_not_bear_that_of_another(cards):
+    said = headline(found(cards, um=None), [found(cards)])
+    assert said == "4 grains, 4 cut by the frame. G needs the pixel size."
+    finding = found(cards)
+    nothing = np.zeros((40, 40), np.int32)
+    finding.measured = replace(finding.measure(nothing), grains=finding.count_grains(nothing))
+    said = headline(finding, [found(cards)])
+    assert said == "0 grains, 0 cut by the frame. G needs a larger field with grains."
+
+
 def test_the_headline_follows_the_edit(cards):
     finding = found(cards)
     before = headline(finding)
@@ -189,6 +205,22 @@ def test_an_image_is_added_to_a_training_folder_once_with_its_last_labels(cards,
     back = formats.read(path)
     assert np.array_equal(back.pixels, finding.image.pixels)
     assert back.pixel_size_um == pytest.approx(0.5)
+
+
+def test_a_task_of_pixel_classes_is_taught_their_values_and_a_table_that_names_them(cards, tmp_path):
+    finding, folder = found(cards, task="phases", names=("pore", "carbide", "pore", "pore")), tmp_path / "set"
+    labels = np.where(quarters() == 4, 0, quarters()).astype(np.int32)
+    teaching.add(folder, finding.image, labels, teaching.pixel_classes(finding, labels))
+    finding.classes[9] = "crack"
+    labels[:5, :5] = 9
+    teaching.add(folder, finding.image, labels, teaching.pixel_classes(finding, labels))
+    annotated = read_for(tasks.find("phases"), folder)
+    assert annotated.classes == ("matrix", "carbide", "pore", "crack")
+    expected = np.array([0, 2, 1, 2, 0, 0, 0, 0, 0, 3])[labels]
+    assert np.array_equal(annotated.images[0].labels, expected)
+    assert teaching.pixel_classes(found(cards), labels) is None
+    with pytest.raises(MicroError, match="classes of pixels"):
+        teaching.add(folder, finding.image, labels)
 
 
 def test_two_images_of_one_name_are_two_in_the_training_folder(cards, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from micro.errors import UnreadableImage
+from micro.micrograph import Micrograph
 from micro_napari import layers
 from micro_napari.reader import to_layer
 
@@ -18,8 +19,6 @@ def layer(data, *, rgb=False, scale=(1.0, 1.0), units=("pixel", "pixel"), **more
 
 
 def test_an_image_that_was_read_comes_out_of_its_layer_as_it_went_in():
-    from micro.micrograph import Micrograph
-
     image = Micrograph(RGB, "b.tif", 0.1 + 0.2, "OME-XML")
     pixels, arguments, _ = to_layer(image)
     back = layers.facts(layer(pixels, **{key: arguments[key] for key in ("rgb", "scale", "units", "metadata")})).image()
@@ -84,6 +83,14 @@ def test_doubles_are_read_as_floats_and_alpha_is_dropped_with_a_note():
     known = layers.facts(layer(rgba, rgb=True))
     assert np.array_equal(known.image().pixels, RGB)
     assert "alpha channel dropped" in known.notes
+
+
+def test_what_the_reader_remarked_on_the_file_goes_on_to_the_engine():
+    image = Micrograph(RGB, "b.tif", notes=("alpha channel dropped",))
+    pixels, arguments, _ = to_layer(image)
+    known = layers.facts(layer(pixels, rgb=True, metadata=arguments["metadata"]))
+    assert known.image().notes == known.notes == image.notes
+    assert layers.facts(layer(GREY, metadata={"notes": "of another reader"})).notes == ()
 
 
 def test_of_a_pyramid_the_full_resolution_is_read():

@@ -22,7 +22,14 @@ def test_labels_are_written_with_their_pixel_size_and_their_table(tmp_path):
         assert pixel_size.of_tiff(tif).um == pytest.approx(0.5)
     with Path(table).open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows == [["index", "area_um2"], ["0", "nan"], ["1", "2.5"]]
+    assert rows == [["index", "area_um2"], ["1", "2.5"]]
+
+
+def test_labels_without_pixels_and_the_background_have_no_row(tmp_path):
+    features = {"area_px": [0, 3, 0, 5], "index": [0, 1, 2, 3]}
+    labels = np.array([[1, 1, 3], [0, 3, 3]], np.int32)
+    _, table = write_labels(str(tmp_path / "a.tif"), labels, {"features": features})
+    assert Path(table).read_text().splitlines() == ["area_px,index", "3,1", "5,3"]
 
 
 def test_labels_without_a_table_are_one_file(tmp_path):

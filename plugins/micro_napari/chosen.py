@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from micro_napari import follow
@@ -17,9 +18,8 @@ class Chosen(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self.layer: Any = None
-        viewer.layers.selection.events.active.connect(self.look)
-        viewer.layers.events.inserted.connect(self.look)
-        viewer.layers.events.removed.connect(self.look)
+        for event in self._events():
+            event.connect(self.look)
         self.look()
 
     @property
@@ -28,10 +28,28 @@ class Chosen(QObject):
         return of(self.layer)
 
     def others(self) -> list[Any]:
-        """Return further layers with results of the same task: other fields, perhaps of one specimen."""
+        """Return further layers with results of the same task: other fields, perhaps of one specimen.
+
+        A field counts once, also where several bundles were asked about it or a copy of its layer was made.
+        """
         mine = self.finding
-        found = [(layer, of(layer)) for layer in self._viewer.layers if layer != self.layer]
-        return [layer for layer, each in found if each and mine and each.card.task == mine.card.task]
+        if mine is None:
+            return []
+        fields, others = [mine.image.pixels], []
+        for layer in self._viewer.layers:
+            found = of(layer)
+            if found is None or found.card.task != mine.card.task:
+                continue
+            if not any(np.array_equal(found.image.pixels, pixels) for pixels in fields):
+                fields.append(found.image.pixels)
+                others.append(layer)
+        return others
+
+    def let_go(self) -> None:
+        """Follow nothing any more."""
+        for event in self._events():
+            event.disconnect(self.look)
+        self._take(None)
 
     def look_again(self) -> None:
         """Tell that what stands behind the layer changed."""
@@ -39,6 +57,7 @@ class Chosen(QObject):
 
     def look(self, _event: Any = None) -> None:
         """Find out which result is meant."""
+        follow.part_copies(self._viewer.layers)
         active = self._viewer.layers.selection.active
         if active is not None and of(active) is not None:
             layer = active
@@ -46,9 +65,16 @@ class Chosen(QObject):
             layer = self.layer if self.layer in self._viewer.layers else None
         if layer == self.layer:  # not `is`: napari hands out a new proxy of a layer each time
             return
+        self._take(layer)
+        self.changed.emit()
+
+    def _events(self) -> tuple[Any, ...]:
+        layers = self._viewer.layers
+        return layers.selection.events.active, layers.events.inserted, layers.events.removed
+
+    def _take(self, layer: Any) -> None:
         for each, connect in ((self.layer, False), (layer, True)):
             follower = follow.of(each)
             if follower is not None:
                 (follower.changed.connect if connect else follower.changed.disconnect)(self.look_again)
         self.layer = layer
-        self.changed.emit()

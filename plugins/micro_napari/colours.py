@@ -44,15 +44,16 @@ def _on_scale(values: NDArray[np.float64], alive: NDArray[np.intp]) -> Colours:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     scale = ensure_colormap(SCALE)
-    shares = np.nan_to_num((values - low) / (high - low or 1.0))
-    chosen = dict(zip(alive.tolist(), scale.map(shares), strict=True))
+    known = np.isfinite(values)
+    shares = (finite - low) / (high - low or 1.0)
+    chosen = dict(zip(alive[known].tolist(), scale.map(shares), strict=True))
     stops = [(low, 0.0), ((low + high) / 2, 0.5), (high, 1.0)]
     legend = tuple((_hex(scale.map(np.array([share]))[0]), f"{value:.4g}") for value, share in stops)
     return Colours(_direct(chosen), legend)
 
 
 def _direct(chosen: dict[int | None, Any]) -> DirectLabelColormap:
-    # a region that is painted from here on has no value yet and stays grey until it is measured
+    # grey: a region that has no value, or none yet, as it was painted from here on and is measured next
     return DirectLabelColormap(color_dict={None: "#999999", 0: NOTHING} | chosen)
 
 

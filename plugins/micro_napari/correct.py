@@ -51,8 +51,14 @@ class CorrectWidget(DockPart):
         self.undo.clicked.connect(lambda: self.chosen.layer.undo())
         self.redo.clicked.connect(lambda: self.chosen.layer.redo())
         self.add.clicked.connect(lambda: open_dock(self._viewer, "Train").add_chosen())
+        self.class_name.currentTextChanged.connect(self._on_class)
         self.chosen.changed.connect(self._show)
         self._show()
+
+    def let_go(self) -> None:
+        """Lay the tool down, and follow no layer."""
+        self._release()
+        self.chosen.let_go()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -86,9 +92,11 @@ class CorrectWidget(DockPart):
         names = list(dict.fromkeys((*finding.names, *finding.classes.values())))
         if [self.class_name.itemText(row) for row in range(self.class_name.count())] != names:
             chosen = self.class_name.currentText()
+            self.class_name.blockSignals(True)
             self.class_name.clear()
             self.class_name.addItems(names)
             self.class_name.setCurrentText(chosen or names[0])
+            self.class_name.blockSignals(False)
 
     # --- tools ------------------------------------------------------------------------------------------------------
 
@@ -135,6 +143,15 @@ class CorrectWidget(DockPart):
         layer.mode = "pan_zoom"
         layer.mouse_pan = False
         layer.mouse_drag_callbacks.append(self._drag)
+
+    def _on_class(self, name: str) -> None:
+        """Give the region that is to be painted next the class that was chosen meanwhile."""
+        layer, finding = self._held, self.chosen.finding
+        if layer is None or finding is None or not name or not self.tools["New region"].isChecked():
+            return
+        if (np.asarray(layer.data) == layer.selected_label).any():
+            layer.selected_label = finding.free_number(np.asarray(layer.data))
+        finding.classes[layer.selected_label] = name
 
     def _release(self) -> None:
         for button in self.tools.values():

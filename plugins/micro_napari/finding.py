@@ -140,8 +140,7 @@ def headline(finding: Finding, others: Sequence[Finding] = ()) -> str:
     if measured is None:
         return _verdict(finding.prediction)
     if finding.card.task == "grains":
-        counts = [each.measured.grains for each in (finding, *others) if each.measured and each.measured.grains]
-        return _grain_size(measured, counts)
+        return _grain_size(finding, measured, others)
     if finding.card.task == "flakes":
         return _ranked(measured)
     return f"{len(measured.alive)} regions of {', '.join(finding.names)}"
@@ -153,12 +152,15 @@ def _verdict(prediction: Prediction) -> str:
     return f"{prediction.verdict}: {said}" if prediction.verdict else said
 
 
-def _grain_size(measured: Measured, counts: Sequence[grain_size.FieldCount]) -> str:
+def _grain_size(finding: Finding, measured: Measured, others: Sequence[Finding]) -> str:
     alive = measured.alive
     cut = int(np.count_nonzero(np.asarray(measured.features["touches_frame"])[alive]))
     counted = f"{len(alive)} grains, {cut} cut by the frame"
-    if not counts:
+    if finding.prediction.pixel_size_um is None:
         return f"{counted}. G needs the pixel size."
+    counts = [each.measured.grains for each in (finding, *others) if each.measured and each.measured.grains]
+    if measured.grains is None or not counts:
+        return f"{counted}. G needs a larger field with grains."
     size = grain_size.combine(counts)
     if size.fields == 1:
         return f"G {size.g:.2f}, one field, no interval ({counted})"

@@ -1,14 +1,16 @@
 """The table of a labels layer follows the brush: every change is measured again, and kept for the next day."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from superqt.utils import create_worker
 
 from micro.regions import Columns
@@ -42,13 +44,27 @@ class Follower(QObject):
         super().__init__()
         self.layer, self.finding = layer, finding
         self.saved: datetime | None = None
-        self._measuring = self._again = False
+        self._measuring = self._again = self._is_unkept = False
         self._timer = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._timer.timeout.connect(self._measure)
         layer.events.paint.connect(self._touch)
         layer.events.set_data.connect(self._touch)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.keep)
+
+    def keep(self) -> None:
+        """Keep at once what is not kept yet: napari ends, and does not wait for what is measured."""
+        if not self._is_unkept:
+            return
+        self.finding.classes |= self._classes_of_table()
+        labels = np.maximum(np.asarray(self.layer.data), 0)
+        if self.finding.measure(labels).edited:
+            keeping.save(self.finding, labels)
+        self._is_unkept = False
 
     def _touch(self, _event: Any = None) -> None:
+        self._is_unkept = True
         if not self._timer.isActive():
             self._timer.start()
 
@@ -56,24 +72,33 @@ class Follower(QObject):
         if self._measuring:
             self._again = True
             return
-        features = self.layer.features
-        if len(features):
-            # classes that were changed in the table itself
-            self.finding.classes |= dict(
-                zip(features["index"][1:].tolist(), map(str, features["class"][1:]), strict=True)
-            )
+        self.finding.classes |= self._classes_of_table()
         self._measuring = True
         worker = create_worker(_measure_steps, self.finding, np.asarray(self.layer.data))
         worker.yielded.connect(self._show)
         worker.finished.connect(self._rest)
         worker.start()
 
+    def _classes_of_table(self) -> dict[int, str]:
+        """Return the classes that were changed in the table itself."""
+        features, measured = self.layer.features, self.finding.measured
+        if measured is None or len(features) != len(measured.features["class"]):
+            return {}
+        shown = map(str, features["class"])
+        told = enumerate(zip(shown, measured.features["class"].tolist(), strict=True))
+        return {number: name for number, (name, before) in told if name != before and number}
+
     def _show(self, step: "_Step") -> None:
         if step.finding is not self.finding:
             return  # the image was segmented again meanwhile
         if step.saved is not None:
             self.saved = step.saved
+            self._is_unkept = self._again or self._timer.isActive()
         else:
+            # classes that were changed in the table while this was measured: the new table must not take them back
+            told = self._classes_of_table().items() - self.finding.classes.items()
+            self.finding.classes |= dict(told)
+            self._again |= bool(told)
             is_new = self.finding.measured is None or step.measured.features is not self.finding.measured.features
             self.finding.measured = step.measured
             if is_new:
@@ -97,6 +122,19 @@ def follow(layer: Any, finding: Finding) -> Follower:
     return follower
 
 
+def part_copies(layers: Iterable[Any]) -> None:
+    """Give each copy that napari made of a result a finding and a follower of its own; what is no labels has none."""
+    for layer in layers:
+        follower = of(layer)
+        if follower is None or layer == follower.layer:
+            continue
+        layer.metadata = {name: each for name, each in layer.metadata.items() if name not in (KEY, FOLLOWER_KEY)}
+        if isinstance(layer, Labels):
+            finding = copy(follower.finding)
+            finding.classes = dict(finding.classes)
+            follow(layer, finding)
+
+
 def of(layer: Any) -> Follower | None:
     """Return the follower of a layer, if it has one."""
     found = getattr(layer, "metadata", {}).get(FOLLOWER_KEY)
@@ -114,7 +152,9 @@ def table(columns: Columns, names: tuple[str, ...]) -> pd.DataFrame:
 def _measure_steps(finding: Finding, labels: NDArray[np.int32]) -> Generator[_Step, None, None]:
     """Yield the table, then the table with its figure, then when the labels were kept."""
     before = finding.measured
-    labels = labels.copy()  # the brush writes on in the window's thread; what it does meanwhile is measured next
+    # a copy: the brush writes on in the window's thread, and what it does meanwhile is measured next; what it paints
+    # with a number below 0 is no region
+    labels = np.maximum(labels, 0)
     measured = finding.measure(labels)
     if before is not None and _equal(measured.features, before.features):
         return

@@ -76,7 +76,9 @@ def facts(layer: ImageLayer) -> Facts:
         return Facts(layer.name, data, problem=problem)
     known = pixel_size(layer)
     dtype = np.dtype(data.dtype)
-    problem, notes = "", list(known.notes)
+    # what the reader remarked on the file, and says on the command line too
+    of_file = layer.metadata.get("notes", ()) if "pixel_size_source" in layer.metadata else ()
+    problem, notes = "", [*of_file, *known.notes]
     if dtype == np.float64:
         notes.append("64-bit values read as 32-bit")
     elif dtype not in PIXEL_TYPES:
@@ -90,7 +92,7 @@ def facts(layer: ImageLayer) -> Facts:
         channels=3 if layer.rgb else 1,
         pixel_size_um=known.um,
         pixel_size_source=known.source,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         problem=problem,
     )
 
@@ -151,6 +153,12 @@ def placed_like(
         "units": tuple(layer.units)[-2:],
         "axis_labels": ("y", "x"),
     }
+
+
+def lay_on(upper: Any, layer: ImageLayer) -> None:
+    """Put a layer that is there already onto this one again, whose pixel size or place may have changed since."""
+    for name, value in placed_like(layer).items():
+        setattr(upper, name, value)
 
 
 def fingerprint(image: Micrograph) -> str:

@@ -52,6 +52,10 @@ class MeasureWidget(DockPart):
         self.destroyed.connect(self._aside.close)
         self._show()
 
+    def let_go(self) -> None:
+        """Follow no layer."""
+        self.chosen.let_go()
+
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         self.headline.setObjectName("headline")

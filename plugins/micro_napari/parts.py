@@ -3,7 +3,7 @@
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import QDialog, QDockWidget, QHBoxLayout, QLabel, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -22,6 +22,15 @@ class DockPart(QWidget):
         dock = self.parent()
         if isinstance(dock, QDockWidget):
             dock.setWindowTitle(self.SHORT_NAME)
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 -- Qt's name
+        """Notice that napari took the widget out of its dock, which the cross of a dock does for good."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of layers: another widget of this kind may take them now."""
 
 
 def words() -> QLabel:
@@ -80,9 +89,20 @@ def labelled(text: str, part: QWidget) -> QWidget:
     return row
 
 
+class _Fold(QCollapsible):
+    """Grows with what appears in it while it is open."""
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 -- Qt's name
+        """Take the height anew that a part needs whose own parts came or went."""
+        if event.type() == QEvent.Type.LayoutRequest and self.isExpanded():
+            self.expand(animate=False)
+        return bool(super().eventFilter(watched, event))
+
+
 def folded(title: str, part: QWidget) -> QCollapsible:
     """Return a part that is folded away until its title is clicked."""
-    box = QCollapsible(title)
+    box = _Fold(title)
     box.setContent(part)
+    part.installEventFilter(box)
     box.collapse(animate=False)
     return box

@@ -17,7 +17,7 @@ from micro_napari import keeping
 from micro_napari.aside import Aside, Calibrated, Calibration
 from micro_napari.docks import open_dock
 from micro_napari.errand import Errand, Refusal, Steps
-from micro_napari.layers import facts, placed_like
+from micro_napari.layers import facts, lay_on, placed_like
 from micro_napari.parts import DockPart, labelled, say, side_by_side, words
 
 KEY = "micro: flakes of"
@@ -136,7 +136,14 @@ class ProfileWidget(DockPart):
             **placed_like(image),
         )
         points.events.data.connect(self._look)
+        for event in (image.events.scale, image.events.translate, image.events.units):
+            event.connect(self._lay)
         return points
+
+    def _lay(self, _event: Any = None) -> None:
+        """Keep the flakes on their images when these get a pixel size or another place."""
+        for image, points in self._marked():
+            lay_on(points, image)
 
     def _take(self, mode: str) -> None:
         image = self.image.value

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, 
 
 from micro_napari import keeping
 from micro_napari.layers import give_pixel_size, placed_like
+from micro_napari.parts import say, words
 
 BAR = "scale bar"
 
@@ -21,13 +22,14 @@ class PixelSizeForm(QWidget):
         super().__init__()
         self._viewer = viewer
         self._layer: Any = None
-        self.size_um = _length_box("Edge of one pixel in micrometres.")
+        self._line: Any = None
+        self.size_um = _LengthBox("Edge of one pixel in micrometres.")
         self.apply = QPushButton("Set")
         self.objective = QComboBox()
         self.objective.setEditable(True)
         self.objective.setToolTip("Name of the objective, to have its pixel size again next time.")
         self.draw = QPushButton("Draw a line on the scale bar")
-        self.bar_um = _length_box("Length that the scale bar states, in micrometres.")
+        self.bar_um = _LengthBox("Length that the scale bar states, in micrometres.")
         self.use_bar = QPushButton("Use the line")
         self._bar_row = QWidget()
         layout = QFormLayout(self)
@@ -40,7 +42,10 @@ class PixelSizeForm(QWidget):
         for part in (QLabel("It is"), self.bar_um, QLabel("um long"), self.use_bar):
             bar.addWidget(part)
         layout.addRow(self._bar_row)
+        self.said = words()
+        layout.addRow(self.said)
         self._bar_row.hide()
+        self.said.hide()
         self._offer_objectives()
         self.apply.clicked.connect(self._give)
         self.objective.activated.connect(self._recall)
@@ -76,32 +81,46 @@ class PixelSizeForm(QWidget):
     def _begin_line(self) -> None:
         if self._layer is None:
             return
-        line = self._viewer.add_shapes(name=BAR, ndim=2, edge_color="yellow", edge_width=2, **placed_like(self._layer))
-        line.mode = "add_line"
+        if self._line in self._viewer.layers:
+            self._viewer.layers.remove(self._line)
+        self._line = self._viewer.add_shapes(
+            name=BAR, ndim=2, edge_color="yellow", edge_width=2, **placed_like(self._layer)
+        )
+        self._line.mode = "add_line"
         self._bar_row.show()
+        say(self._viewer, self.said, "")
 
     def _measure_line(self) -> None:
-        if BAR not in self._viewer.layers:
-            return
-        shapes = self._viewer.layers[BAR]
+        shapes = self._line if self._line in self._viewer.layers else None
         length_px = 0.0
-        if len(shapes.data):
+        if shapes is not None and len(shapes.data):
             ends = np.asarray(shapes.data[-1], np.float64)[:, -2:]
             length_px = float(np.hypot(*(ends[-1] - ends[0])))
-        if length_px > 0 and self.bar_um.value() > 0:
-            self.size_um.setValue(self.bar_um.value() / length_px)
-            self._viewer.layers.remove(shapes)
-            self._bar_row.hide()
-            self._viewer.layers.selection.active = self._layer
-            self._give()
+        if not (length_px > 0 and self.bar_um.value() > 0):
+            what = "Give the length that the bar states" if length_px > 0 else "Draw a line along the scale bar first"
+            say(self._viewer, self.said, f"{what}.", fine=False)
+            return
+        self.size_um.setValue(self.bar_um.value() / length_px)
+        self._viewer.layers.remove(shapes)
+        self._bar_row.hide()
+        say(self._viewer, self.said, "")
+        self._viewer.layers.selection.active = self._layer
+        self._give()
 
 
-def _length_box(tip: str) -> QDoubleSpinBox:
-    box = QDoubleSpinBox()
-    box.setDecimals(5)
-    box.setRange(0, 100_000)
-    box.setToolTip(tip)
-    return box
+class _LengthBox(QDoubleSpinBox):
+    """A length in micrometres with as many decimals as it has: a pixel may be a hundredth of a nanometre."""
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self.setDecimals(10)
+        self.setRange(0, 100_000)
+        self.setToolTip(tip)
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802 -- Qt's name
+        """Return the number without the zeros at its end."""
+        text: str = super().textFromValue(value)
+        return text.rstrip("0").rstrip(self.locale().decimalPoint())
 
 
 def _row(*parts: QWidget) -> QWidget:

@@ -27,7 +27,7 @@ from micro_napari.finding import KEY, Finding, headline
 from micro_napari.fit import Fit, fit
 from micro_napari.follow import follow, of, table
 from micro_napari.form import SettingsForm
-from micro_napari.layers import GIVEN, LAYER_SCALE, Facts, cropped, facts, placed_like
+from micro_napari.layers import GIVEN, LAYER_SCALE, Facts, cropped, facts, lay_on, placed_like
 from micro_napari.parts import DockPart, folded, labelled, say, side_by_side, words
 from micro_napari.scale import PixelSizeForm
 
@@ -309,7 +309,7 @@ class SegmentWidget(DockPart):
 
     def _show_preview(self, asked: _Asked, told: _Told) -> None:
         regions = told.finding.prediction.regions
-        if regions is None:
+        if regions is None or asked.layer not in self._viewer.layers:
             return
         if PREVIEW in self._viewer.layers:
             self._viewer.layers.remove(PREVIEW)
@@ -376,6 +376,7 @@ def show_regions(viewer: Any, layer: Any, finding: Finding) -> Any:
         viewer.add_layer(labels)
     else:
         follower = follow(labels, finding)
+        lay_on(labels, layer)
         labels.data = regions.labels.copy()
         labels.features = features
         follower.changed.emit()

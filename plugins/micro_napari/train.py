@@ -89,6 +89,10 @@ class TrainWidget(DockPart):
         """Folder of the bundle, where it is installed as soon as it is done."""
         return keeping.home() / "bundles" / str(self.name.text()).strip()
 
+    def let_go(self) -> None:
+        """Follow no layer."""
+        self.chosen.let_go()
+
     def add_chosen(self) -> None:
         """Add the active result's image with its labels as they are now to the training folder."""
         finding, layer = self.chosen.finding, self.chosen.layer
@@ -96,7 +100,8 @@ class TrainWidget(DockPart):
             say(self._viewer, self.said, "Choose the layer of an image's regions first.", fine=False)
             return
         try:
-            path = teaching.add(self._folder, finding.image, np.asarray(layer.data))
+            labels = np.maximum(np.asarray(layer.data), 0)
+            path = teaching.add(self._folder, finding.image, labels, teaching.pixel_classes(finding, labels))
         except (MicroError, OSError) as fault:
             say(self._viewer, self.said, str(fault), fine=False)
             return
@@ -173,6 +178,10 @@ class TrainWidget(DockPart):
 
     def _on_plan_clicked(self) -> None:
         if self._planning.is_running or self.is_running:
+            return
+        name = self.name.text().strip()
+        if Path(name).name != name or name in ("", ".."):
+            say(self._viewer, self.said, f"Call it {name!r}: a bundle needs a name, without slashes.", fine=False)
             return
         lesson = self._lesson()
         self.plan.setEnabled(False)

@@ -14,6 +14,7 @@ from micro.formats.pixel_size import square, um_per
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write a labels layer as OME-TIFF with its pixel size, and its table beside it as CSV; return both paths.
 
+    The table has a row for each region that has pixels, as that of `micro predict`.
     Raises MicroError when the data is no single plane of labels.
     """
     labels = np.asarray(data)
@@ -25,11 +26,14 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     if features is None or not len(features):
         return [path]
     table = file.with_suffix(".csv")
+    there = set(np.unique(labels).tolist()) - {0}
     with table.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)
         writer.writerow(features.keys())
         columns = [list(features[name]) for name in features.keys()]  # noqa: SIM118 -- a data frame iterates alike
-        writer.writerows(row for row in zip(*columns, strict=True))
+        rows = list(zip(*columns, strict=True))
+        numbers = features["index"] if "index" in features else [None] * len(rows)
+        writer.writerows(row for number, row in zip(numbers, rows, strict=True) if number is None or number in there)
     return [path, str(table)]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import screen  # noqa: F401  first: skips without napari
 from fields import numbered, shown, squares
+from napari.layers import Labels
 
 from micro import formats
 from micro_napari import follow, keeping
@@ -62,6 +63,43 @@ def test_a_new_region_has_a_number_of_its_own_and_the_chosen_class(field, correc
     until(lambda: len(field.features) == 11)
     assert field.features["class"][10] == "twin"
     assert flagged(field) == [1, 10]
+
+
+def test_the_class_of_a_new_region_may_be_chosen_after_the_tool(field, correct, until):
+    correct.tools["New region"].click()
+    correct.class_name.setCurrentText("twin")
+    field.paint((15, 15), field.selected_label)
+    correct.class_name.setCurrentText("pore")
+    field.paint((45, 45), field.selected_label)
+    until(lambda: len(field.features) == 12)
+    assert field.features["class"][10:].tolist() == ["twin", "pore"]
+
+
+def test_a_copy_of_the_layer_has_a_table_of_its_own(viewer, field, correct, until):
+    viewer.add_layer(Labels.create(field.data.copy(), *field.as_layer_data_tuple()[1:]))
+    copied = viewer.layers[-1]
+    copied.data_setitem(np.nonzero(copied.data == 2), 1)
+    until(lambda: flagged(copied) == [1, 2])
+    assert areas(copied)[:2] == [1800, 0]
+    assert areas(field) == [900] * 9
+    assert correct.title.text() == f"{copied.name}: 2 regions edited"
+
+
+def test_what_is_painted_with_a_number_below_0_is_no_region(field, until):
+    field.data_setitem((np.arange(10, 20), np.arange(10, 20)), -3)
+    until(lambda: flagged(field) == [1])
+    assert areas(field) == [890] + [900] * 8
+
+
+def test_a_dock_that_is_closed_lays_its_tool_down(viewer, field, correct, dock):
+    before = list(field.mouse_drag_callbacks)
+    correct.tools["Merge"].click()
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Correct (micro)"])
+    assert list(field.mouse_drag_callbacks) == before
+    assert field.mouse_pan
+    assert "micro: line" not in viewer.layers
+    viewer.layers.remove(field)
+    assert dock("Correct") is not correct
 
 
 def test_a_drag_from_one_region_into_the_next_merges_them_and_undo_parts_them(field, correct, drag, until):
@@ -173,6 +211,16 @@ def test_the_headline_and_the_histogram_follow_and_the_edit_is_kept(field, corre
     assert "2 regions edited" in correct.title.text()
     kept = keeping.load(of(field))
     assert np.array_equal(kept.labels, field.data)
+
+
+def test_the_last_stroke_is_kept_though_napari_ends_at_once(field, until):
+    field.data_setitem(np.nonzero(field.data == 4), 5)
+    follow.of(field).keep()
+    assert np.array_equal(keeping.load(of(field)).labels, field.data)
+    until(lambda: follow.of(field).saved)
+    keeping.forget(of(field))
+    follow.of(field).keep()
+    assert keeping.load(of(field)) is None
 
 
 def test_saved_labels_have_their_pixel_size_and_their_table(viewer, field, tmp_path):

@@ -126,6 +126,15 @@ def test_layers_of_a_clicked_flake_can_be_changed_and_a_point_taken_away(viewer,
     assert profile.clicked.text().startswith("No flake clicked yet.")
 
 
+def test_flakes_stay_on_an_image_that_gets_its_pixel_size_or_is_moved(viewer, profile):
+    click(viewer, profile, 1, (40, 50))
+    image, points = viewer.layers["chip"], viewer.layers["chip: known flakes"]
+    image.scale, image.units, image.translate = (0.39, 0.39), ("um", "um"), (10, 20)
+    assert np.allclose(points.data_to_world((40, 50)), image.data_to_world((40, 50)))
+    points.add(points.world_to_data(image.data_to_world((80, 90))))
+    assert [(mark.y_px, mark.x_px) for _, marks in profile.marks() for mark in marks] == [(40, 50), (80, 90)]
+
+
 def test_what_makes_no_profile_is_said_and_nothing_is_saved(viewer, profile, until, tmp_path, monkeypatch):
     saved = tmp_path / "lab.yaml"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))

@@ -93,6 +93,17 @@ def test_a_second_run_takes_the_place_of_the_first_and_the_settings_of_the_form_
     assert labels.features.shape[0] < before
 
 
+def test_a_second_run_lies_on_an_image_that_was_given_its_pixel_size_meanwhile(viewer, segmented, grains, tmp_path):
+    segmented(grains, "grains-iron")
+    grains.translate = (30, 40)
+    segmented(grains, "grains-iron", um=0.5)
+    labels = viewer.layers["grains grains-iron"]
+    assert np.allclose(labels.data_to_world((7, 9)), grains.data_to_world((7, 9)))
+    assert labels.units == grains.units
+    labels.save(str(tmp_path / "labels.tif"), plugin="micro")
+    assert formats.read(tmp_path / "labels.tif").pixel_size_um == 0.5
+
+
 def test_the_result_goes_to_its_image_though_the_user_moved_on(viewer, dock, until, grains):
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
@@ -110,6 +121,8 @@ def test_the_result_goes_to_its_image_though_the_user_moved_on(viewer, dock, unt
 def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, segmented, grains, until):
     segmented(grains, "grains-iron")
     labels = viewer.layers["grains grains-iron"]
+    labels.features["class"] = labels.features["class"].cat.add_categories("twin")
+    labels.features.loc[3, "class"] = "twin"
     labels.data_setitem(np.nonzero(labels.data == 4), 5)
     until(lambda: follow.of(labels).saved)
     corrected = labels.data.copy()
@@ -120,7 +133,8 @@ def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, 
     assert segment.restore.isVisible()
     segment.restore.click()
     assert np.array_equal(labels.data, corrected)
-    until(lambda: labels.features["edited"].sum() == 2)
+    until(lambda: labels.features["edited"].sum() == 3)
+    assert labels.features["class"][3] == "twin"
 
 
 def test_run_says_why_it_cannot(viewer, dock, home):
@@ -161,6 +175,41 @@ def test_the_pixel_size_comes_from_a_line_on_the_scale_bar_or_from_the_objective
     segment.scale.objective.activated.emit(1)
     segment.scale.apply.click()
     assert tuple(image.scale) == (0.15, 0.15)
+
+
+def test_a_scale_bar_is_measured_by_the_last_line_to_a_hundredth_of_a_nanometre(viewer, dock):
+    image = viewer.add_image(np.zeros((200, 300), np.uint8), name="plane")
+    segment = dock("Segment")
+    segment.scale.draw.click()
+    segment.scale.bar_um.setValue(0.01)
+    segment.scale.use_bar.click()
+    assert "Draw a line" in segment.scale.said.text()
+    segment.scale.draw.click()
+    viewer.layers["scale bar"].add_lines(np.array([[[190.0, 20.0], [190.0, 206.0]]]))
+    segment.scale.use_bar.click()
+    assert segment.recipe().pixel_size_um == pytest.approx(0.01 / 186, rel=1e-5)
+    assert segment.scale.size_um.text() == "0.0000537634"
+    assert tuple(layer.name for layer in viewer.layers) == (image.name,)
+
+
+def test_the_row_of_the_scale_bar_has_the_height_that_it_needs(viewer, dock, until):
+    viewer.add_image(np.zeros((200, 300), np.uint8), name="plane")
+    segment = dock("Segment")
+    segment._scale_box.expand(animate=False)
+    segment.scale.draw.click()
+    segment.scale.use_bar.click()
+    parts = (segment.scale.use_bar, segment.scale.draw, segment.scale.apply)
+    until(lambda: all(part.height() >= part.minimumSizeHint().height() for part in parts))
+
+
+def test_an_image_may_be_removed_while_its_preview_is_awaited(viewer, dock, until):
+    image = viewer.add_image(micro.read(_sample("grains")).pixels[:160, :160, 0], name="small")
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    segment.preview.click()
+    viewer.layers.remove(image)
+    until(lambda: not segment.is_running)
+    assert not viewer.layers
 
 
 def test_a_preview_shows_regions_on_what_is_in_view_only(viewer, dock, until):

@@ -52,6 +52,16 @@ def test_the_corrected_image_is_added_to_the_training_set(viewer, dock, segmente
     assert train.count.text().startswith("1 annotated image;")
 
 
+@pytest.mark.parametrize("name", ["", "..", "../grains-iron"])
+def test_a_bundle_needs_a_name_that_is_a_folder_of_its_own(dock, lessons, name):
+    train = dock("Train")
+    train.folder.setText(str(lessons))
+    train.name.setText(name)
+    train.plan.click()
+    assert "needs a name" in train.said.text()
+    assert not train.go.isEnabled()
+
+
 def test_nothing_starts_before_its_plan_is_shown(dock, until, lessons, tmp_path):
     train = dock("Train")
     assert not train.go.isEnabled()
