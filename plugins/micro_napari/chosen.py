@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from micro_napari import follow
@@ -35,13 +34,11 @@ class Chosen(QObject):
         mine = self.finding
         if mine is None:
             return []
-        fields, others = [mine.image.pixels], []
+        fields, others = {mine.field}, []
         for layer in self._viewer.layers:
             found = of(layer)
-            if found is None or found.card.task != mine.card.task:
-                continue
-            if not any(np.array_equal(found.image.pixels, pixels) for pixels in fields):
-                fields.append(found.image.pixels)
+            if found is not None and found.card.task == mine.card.task and found.field not in fields:
+                fields.add(found.field)
                 others.append(layer)
         return others
 

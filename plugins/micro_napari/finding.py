@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from micro.grain_size import planimetric
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Columns, Prediction, Regions
+from micro_napari.layers import fingerprint
 
 KEY = "micro"
 """Where in a layer's metadata its Finding lies."""
@@ -65,6 +67,11 @@ class Finding:
         self.layer_id: object = None
         found = self.prediction.regions
         self.classes: dict[int, str] = {} if found is None else dict(enumerate(found.class_names, 1))
+
+    @cached_property
+    def field(self) -> str:
+        """What results of one image have in common."""
+        return fingerprint(self.image)
 
     @property
     def names(self) -> tuple[str, ...]:
