@@ -7,7 +7,7 @@ its distance to the nearest remembered one. No defect is needed, and none of the
 
 import json
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,28 +151,55 @@ class Memory:
             ) from fault
 
 
-def learn_steps(encoder: Encoder, images: Iterable[Micrograph], total: int) -> Generator[Progress, None, Memory]:
+def learn_steps(encoder: Encoder, images: Iterable[Micrograph | None], total: int) -> Generator[Progress, None, Memory]:
     """Look at normal images, yielding after each, and return the memory of them; it takes no more room for more.
 
     Every fifth part of the list is kept apart for the limit, as a whole: neighbours in a series are nearly equal.
-    Raises BadSetting for fewer than ten.
+
+    images: taken one after the other; None for one that could not be read, which keeps its place in the list.
+    total: how many places the list has.
+
+    Raises BadSetting for fewer than ten images, and where the last fifth of the list has none or all before it.
     """
     if total < FEWEST_IMAGES:
-        raise BadSetting(f"{total} normal images; at least {FEWEST_IMAGES} are needed.")
+        raise _too_few(total)
+    first_apart = total - total // APART
     inside: list[Features] = []
-    apart: list[Features] = []
+    draft: Memory | None = None
+    looked, limit = 0, 0.0
     for number, image in enumerate(images):
-        features = encoder.features(image)
-        if number >= total - total // APART:
-            apart.append(features)
-        else:
-            inside.append(some(features, MOST_PATCHES * APART // (total * (APART - 1)) + 1, seed=number))
-        yield Progress(number + 1, total, image.name)
+        if image is not None:
+            features = encoder.features(image)
+            looked += 1
+            if number < first_apart:
+                inside.append(some(features, MOST_PATCHES * APART // (total * (APART - 1)) + 1, seed=number))
+            else:
+                draft = draft or _draft(encoder, inside)
+                limit = max(limit, float(draft.distances(features).max()))
+        yield Progress(number + 1, total, "left out" if image is None else image.name)
+    if looked < FEWEST_IMAGES:
+        raise _too_few(looked)
+    if draft is None:
+        raise BadSetting(
+            f"None of the last {total // APART} of {total} images could be read, and they say how strange a normal "
+            f"image may be. Leave out those that cannot be read."
+        )
+    return replace(draft, limit=limit, images=looked)
+
+
+def _too_few(count: int) -> BadSetting:
+    return BadSetting(f"{count} normal images; at least {FEWEST_IMAGES} are needed.")
+
+
+def _draft(encoder: Encoder, inside: list[Features]) -> Memory:
+    """Return the memory of patches (n, C) of many images, its limit still to be found; the list is emptied."""
+    if not inside:
+        raise BadSetting("Only images of the last fifth could be read, and what is remembered comes from those before.")
+    patches = np.concatenate(inside)
+    inside.clear()
     # the limit is that of the patches as a file keeps them, or the image that sets it would be strange to the file
-    kept = thinned(np.concatenate(inside)).astype(np.float16).astype(np.float32)
-    draft = Memory(kept, 1.0, encoder.card.name, encoder.card.weights_sha256, total)
-    limit = max(float(draft.distances(each).max()) for each in apart)
-    return Memory(draft.patches, limit, draft.model, draft.weights_sha256, total)
+    kept = thinned(patches).astype(np.float16).astype(np.float32)
+    return Memory(kept, 1.0, encoder.card.name, encoder.card.weights_sha256, 0)
 
 
 def some(features: Features, count: int, seed: int) -> Features:

@@ -7,7 +7,7 @@ from line_events import stored
 
 from micro import drift, formats
 from micro.line.alarm import IMAGES_A_LOOK, WINDOW, DriftAlarm
-from micro.line.watcher import Drift, Event, Read
+from micro.line.watcher import Drift, Event, Looked, Read
 from micro.micrograph import Micrograph
 
 
@@ -90,6 +90,17 @@ def test_a_list_that_is_little_longer_than_the_window_of_a_watched_folder_is_mea
     alarm = DriftAlarm.of_run(REFERENCE, (), 250)
     pass_by(alarm, frames(250, 100, 9))
     assert {entry["images"] for entry in alarm.facts()["statistics"]} == {250}
+
+
+@pytest.mark.parametrize(("cameras", "images"), [(2, 600), (3, 600), (4, 500), (5, 1100), (9, 900)])
+def test_each_of_the_cameras_whose_images_come_in_turn_is_seen(cameras: int, images: int) -> None:
+    for dark in range(cameras):
+        alarm = DriftAlarm.of_run(REFERENCE, (), images)
+        for number in range(images):
+            alarm(Looked({"brightness_mean": float(number % cameras == dark)}))
+            alarm(stored(score=float(number % cameras == dark)))
+        shares = [float(np.mean(alarm._recent[name])) for name in ("brightness_mean", "score")]
+        assert min(shares) > 0.4 / cameras
 
 
 @pytest.mark.data

@@ -1,6 +1,8 @@
 """Normal sheets are remembered, and a mark that none of them had is strange, and lit where it lies."""
 
 import csv
+import weakref
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,8 +25,20 @@ def sheet(seed, mark=False):
     return Micrograph(pixels.clip(0, 255).astype(np.uint8)[..., np.newaxis], f"{seed}.png")
 
 
-def learned(encoder, count=20):
-    steps = anomaly.learn_steps(encoder, [sheet(seed) for seed in range(count)], count)
+class Plain:
+    """Stands for a network: what it computes of a patch are the patch's own pixels."""
+
+    card = SimpleNamespace(name="plain", weights_sha256="0" * 64)
+
+    def features(self, image):
+        return image.pixels.astype(np.float32).reshape(8, 16, 12, 16).swapaxes(1, 2).reshape(8, 12, 256)
+
+
+def learned(encoder, count=20, unreadable=()):
+    return result(anomaly.learn_steps(encoder, (None if i in unreadable else sheet(i) for i in range(count)), count))
+
+
+def result(steps):
     try:
         while True:
             next(steps)
@@ -88,6 +102,59 @@ def test_thinned_patches_reach_every_kind_of_patch():
 def test_too_few_normal_images_are_refused(encoder):
     with pytest.raises(BadSetting, match="at least 10"):
         learned(encoder, 5)
+
+
+def test_images_are_let_go_one_after_the_other():
+    there = []
+
+    def read():
+        for seed in range(20):
+            image = sheet(seed)
+            there.append(weakref.ref(image))
+            yield image
+            del image
+            assert sum(each() is not None for each in there) <= 2
+
+    assert result(anomaly.learn_steps(Plain(), read(), 20)).images == 20
+
+
+def test_what_cannot_be_read_moves_no_image_into_the_last_fifth_or_out_of_it():
+    whole, parts = learned(Plain()), learned(Plain(), unreadable=(17, 18))
+    np.testing.assert_array_equal(parts.patches, whole.patches)
+    assert parts.limit <= whole.limit
+    assert parts.images == 18
+    fewer = learned(Plain(), unreadable=range(3))
+    assert (fewer.images, len(fewer.patches)) == (17, 13 * 96)
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "said"),
+    [
+        (range(16, 20), "None of the last 4 of 20 images"),
+        (range(11), "9 normal images; at least 10"),
+        (range(16), "Only images of the last fifth"),
+    ],
+)
+def test_a_memory_without_enough_readable_images_is_refused(unreadable, said):
+    with pytest.raises(BadSetting, match=said):
+        learned(Plain(), unreadable=unreadable)
+
+
+def test_the_verb_says_which_images_it_left_out(tmp_path, capsys):
+    made = make_bundle(tmp_path / "bundle", SMALL_CLASSIFIER, task="defects")
+    (tmp_path / "normal").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / "normal" / f"{number:02}.png"), sheet(number).pixels)
+    asked = ["anomaly", "learn", str(tmp_path / "normal"), "--model", str(made.folder), "--out", str(tmp_path / "m")]
+    (tmp_path / "normal" / "03.png").write_bytes(b"no image")
+    assert cli.run(asked) == 1
+    said = capsys.readouterr()
+    assert "left out: 03.png" in said.err
+    assert "patches of 11 images" in said.out
+    for number in (10, 11):
+        (tmp_path / "normal" / f"{number}.png").write_bytes(b"no image")
+    assert cli.run(asked) == 2
+    assert "at least 10" in capsys.readouterr().err
 
 
 def test_the_verb_learns_finds_and_lights_what_is_strange(tmp_path, capsys):

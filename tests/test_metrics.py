@@ -32,6 +32,8 @@ def test_a_scrape_finds_what_a_run_did() -> None:
         Depth(7, 2),
         Paused("full"),
     ]
+    for verdict in ("OK", "REVIEW", "NG"):
+        assert metrics.registry.get_sample_value("micro_verdicts_total", {"verdict": verdict}) == 0
     for event in events:
         metrics(event)
     shifts = tuple(Shift(name, 50, 0.9, 0.5, 1e-9, 0.5, 0.4, name == "score") for name in ("score", "width_px"))

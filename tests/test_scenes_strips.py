@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
+from micro.scenes import __main__ as command
 from micro.scenes import strips
 from micro.scenes.scene import Scene
 
@@ -152,3 +153,35 @@ def test_an_unknown_kind_and_a_tiny_frame_are_refused() -> None:
         strips.draw(0, kind="rust")
     with pytest.raises(ValueError, match="47 x 128"):
         strips.draw(0, height_px=47)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("flakes OUT --etch tint", "--etch says how grains are drawn, not flakes"),
+        ("strips OUT --period-mm 500", "--period-mm says how coil"),
+        ("coil OUT --size-px 64", "128 px"),
+        ("coil OUT --period-mm 30", "a roll mark every 30 mm is on a frame twice"),
+        ("strips OUT --count 0", "--count is 1 or more"),
+        ("strips OUT --seed -1", "--seed 0 or more"),
+        ("strips OUT --size-px 8", "at least 48 px"),
+        ("spindles OUT --size-px 8", "64 px or more"),
+        ("grains OUT --grain-px -3", "grains of -3 px"),
+        ("grains OUT --etch iron --lobed 0.5", "0 in iron"),
+    ],
+)
+def test_the_command_refuses_what_it_would_not_draw(tmp_path, capsys, asked, said) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main([str(tmp_path / "out") if word == "OUT" else word for word in asked.split()])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_coil_is_not_drawn_among_the_frames_of_a_longer_one(tmp_path, capsys) -> None:
+    command.main(["coil", str(tmp_path), "--count", "3"])
+    command.main(["coil", str(tmp_path), "--count", "3", "--seed", "1"])
+    with pytest.raises(SystemExit):
+        command.main(["coil", str(tmp_path), "--count", "2"])
+    assert "holds other frames, such as 000002.png" in capsys.readouterr().err
+    assert len((tmp_path / "truth.csv").read_text().splitlines()) == 4

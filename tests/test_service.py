@@ -68,6 +68,11 @@ def test_the_worker_of_the_compose_file_runs_a_command_that_micro_knows() -> Non
     assert worker["environment"]["MICRO_STORE"].startswith("postgresql+pg8000://")
 
 
+def test_the_compose_file_says_whom_to_let_write() -> None:
+    (user,) = re.findall(r"useradd .*--uid (\d+)", DOCKERFILE)
+    assert f"mkdir --parents images results && sudo chown {user} results" in (ROOT / "compose.yaml").read_text()
+
+
 def test_prometheus_asks_the_port_at_which_the_worker_answers() -> None:
     worker = COMPOSE["services"]["worker"]
     port = str(parsed(shlex.split(worker["command"]))["metrics"]).rpartition(":")[2]

@@ -156,6 +156,38 @@ def test_the_command_learns_a_start_from_folders(begun, tmp_path):
     assert (card.task, card.data[0].name) == ("start", "an annotated folder")
 
 
+def test_a_start_takes_the_place_of_no_bundle_and_goes_on_with_no_other(sources, begun, tmp_path):
+    with pytest.raises(BadSetting, match="a bundle lies here"):
+        learned(sources, begun, begun.folder)
+    assert bundle.load(begun.folder).card == begun.card
+    card = start.card_of("start-test", About(), sources, "none")
+    steps = start.start_steps(sources, 4, tmp_path / "start", card, begun)
+    next(steps)
+    steps.close()
+    for others, rounds in ((sources, 2), (sources[:1], 4)):
+        with pytest.raises(BadSetting, match="other images or rounds"):
+            learned(others, begun, tmp_path / "start", rounds)
+    with pytest.raises(BadSetting, match="at least one"):
+        learned(sources, begun, tmp_path / "none", rounds=0)
+
+
+def test_a_description_of_more_folders_than_are_learned_is_refused(sources):
+    about = About.model_validate({"beside": [{"name": str(number), "licence": "none"} for number in range(2)]})
+    with pytest.raises(BadSetting, match="names 3 folders, and 2 are learned"):
+        start.card_of("start-test", about, sources, "none")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("grains", "write it as TASK=FOLDER"), ("nothing=here", "nothing"), ("grains=nowhere", "nowhere")],
+)
+def test_the_command_says_what_is_wrong_with_a_source(begun, tmp_path, capsys, asked, said):
+    with pytest.raises(SystemExit) as stopped:
+        start.main([str(tmp_path / "out"), "--from", str(begun.folder), "--learn", asked])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("count", "said", "begins"),
     [

@@ -94,3 +94,15 @@ def test_the_verb_ranks_a_folder_and_leaves_out_what_is_annotated(tmp_path, caps
     first = (tmp_path / "next" / "s.csv").read_bytes()
     assert cli.run([*command, "--known", str(tmp_path / "old")]) == 1
     assert (tmp_path / "next" / "s.csv").read_bytes() == first
+
+
+def test_the_list_has_a_place_before_an_image_is_looked_at(tmp_path, capsys):
+    bundle = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros((64, 64), np.uint8))
+    command = ["suggest", str(tmp_path / "one.png"), "--model", str(bundle.folder), "--out"]
+    assert cli.run([*command, str(tmp_path / "new" / "s.csv")]) == 0
+    assert (tmp_path / "new" / "s.csv").exists()
+    capsys.readouterr()
+    assert cli.run([*command, str(tmp_path)]) == 2
+    assert "is a folder. Name a file in it." in (said := capsys.readouterr().err)
+    assert "1 of 1 images" not in said

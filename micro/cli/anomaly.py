@@ -53,11 +53,11 @@ def learn(
     from micro import bundle
     from micro.anomaly import Encoder, learn_steps
 
-    images = list(_readable(found))
-    memory = watched(learn_steps(Encoder(bundle.load(model), device), images, len(images)), "images", progress)
+    encoder = Encoder(bundle.load(model), device)
+    memory = watched(learn_steps(encoder, _read(found), len(found)), "images", progress)
     memory.save(out_file)
     out.print(f"{out_file}: {len(memory.patches)} patches of {memory.images} images, seen by {memory.model}.")
-    return DONE if len(images) == len(found) else SOME_FAILED
+    return DONE if memory.images == len(found) else SOME_FAILED
 
 
 @anomaly.command(name="find")
@@ -103,7 +103,9 @@ def find_strange(
     with (out_dir / "anomalies.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("image", "score", "is_normal"))
-        for image in _readable(found):
+        for image in _read(found):
+            if image is None:
+                continue
             read += 1
             looked = normal.look(encoder, image)
             table.writerow((image.name, f"{looked.score:.4g}", looked.score <= 1))
@@ -117,12 +119,16 @@ def find_strange(
     return NOT_GOOD if fail_on_ng and strange else DONE
 
 
-def _readable(sources: "Sequence[Source]") -> "Iterator[Micrograph]":
+def _read(sources: "Sequence[Source]") -> "Iterator[Micrograph | None]":
+    """Yield the image of each source, None where it cannot be read."""
     from micro.line.reading import Look, Reader
 
     reader = Reader(0)
     for source in sources:
         try:
-            yield reader.read(Look(source))
+            image = reader.read(Look(source))
         except UnreadableImage as fault:
             err.print(f"left out: {fault}")
+            yield None
+        else:
+            yield image

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
+
 from micro.drift import Reference, Shift, Statistics, answer_statistics, shifts, statistics
 from micro.line.watcher import Drift, Event, Looked, Read, Stored, Watcher, tell
 
@@ -34,7 +36,8 @@ class DriftAlarm:
         self._window = window
         # a large window changes slowly, and costs its size to look at
         self._images_a_look = max(IMAGES_A_LOOK, window // 8)
-        self._every = max(window // WINDOW, 1) | 1  # odd: of two cameras whose images come in turn both are seen
+        self._every = max(window // WINDOW, 1)
+        self._places: list[int] = np.random.default_rng(0).integers(self._every, size=WINDOW).tolist()
         self._recent: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=window // self._every))
         self._lock = threading.Lock()
         self._read = 0
@@ -57,7 +60,7 @@ class DriftAlarm:
                     self._remember(seen)
             case Stored(found):
                 self._stored += 1
-                if self._stored % self._every == 0:
+                if self._is_picked(self._stored):
                     self._remember(answer_statistics(found))
                 if self._stored >= self._window and self._stored % self._images_a_look == 0:
                     self._look()
@@ -75,7 +78,15 @@ class DriftAlarm:
     def _is_to_be_measured(self) -> bool:
         with self._lock:
             self._read += 1
-            return self._read % self._every == 0
+            return self._is_picked(self._read)
+
+    def _is_picked(self, number: int) -> bool:
+        """Say whether an image, counted from 1, stands for all of its turn.
+
+        Its place in the turn is drawn, or of cameras whose images come one after the other some would never be seen.
+        """
+        turn, place = divmod(number - 1, self._every)
+        return place == self._places[turn % WINDOW]
 
     def _remember(self, seen: Statistics) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, start_http_server
 
+from micro.decide.verdict import NG, OK, REVIEW
 from micro.errors import BadSetting
 from micro.line.watcher import Depth, Drift, Ended, Event, Paused, Resumed, SetAside, Started, Stored
 
@@ -41,6 +42,8 @@ class Metrics:
         self._drift = Gauge("micro_drift", "1 where a statistic has drifted", ["statistic"], registry=registry)
         for state in ("done", "quarantined"):
             self._images.labels(state)  # a rate needs the zero before the first
+        for verdict in (OK, REVIEW, NG):
+            self._verdicts.labels(verdict)
 
     def __call__(self, event: Event) -> None:
         """Count what happened."""

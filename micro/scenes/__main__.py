@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from micro.scenes.grains import ETCHES
 from micro.scenes.scene import Scene
-from micro.scenes.strips import FRAME_MM, PIXEL_SIZE_UM, coil
+from micro.scenes.strips import FRAME_MM, FRAME_PX, PIXEL_SIZE_UM, coil
 
 KINDS = ("flakes", "grains", "phases", "spindles", "strips", "edges", "coil")
+# Options that belong to one kind.
+ONLY = {"etch": "grains", "grain_px": "grains", "lobed": "grains", "period_mm": "coil"}
+PERIOD_MM = 1570.0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,16 +37,31 @@ def main(arguments: list[str] | None = None) -> None:
         "beam (channeling)",
     )
     parser.add_argument("--grain-px", type=float, help="mean diameter of drawn grains; each seed another unless given")
-    parser.add_argument("--lobed", type=float, default=0.0, help="largest share of drawn grains that are not convex")
-    parser.add_argument("--period-mm", type=float, default=1570.0, help="of the roll mark on a coil")
+    parser.add_argument("--lobed", type=float, help="largest share of drawn grains that are not convex; not in iron")
+    parser.add_argument("--period-mm", type=float, help=f"of the roll mark on a coil; {PERIOD_MM:g} unless given")
     asked = parser.parse_args(arguments)
+    for option, kind in ONLY.items():
+        if getattr(asked, option) is not None and asked.kind != kind:
+            parser.error(f"--{option.replace('_', '-')} says how {kind} are drawn, not {asked.kind}")
+    if asked.kind == "coil" and asked.size_px is not None:
+        parser.error(f"--size-px: the frames of a coil have {FRAME_PX} px a side")
+    if asked.count < 1 or asked.seed < 0:
+        parser.error("--count is 1 or more, and --seed 0 or more")
+    try:
+        _draw(asked)
+    except (OSError, ValueError) as fault:
+        parser.error(str(fault))
+
+
+def _draw(asked: argparse.Namespace) -> None:
     if asked.kind == "coil":
-        save_coil(asked.out, asked.count, asked.seed, asked.period_mm)
+        period_mm = PERIOD_MM if asked.period_mm is None else asked.period_mm
+        save_coil(asked.out, asked.count, asked.seed, period_mm)
         return
     module, function = ("strips", "edge") if asked.kind == "edges" else (asked.kind, "draw")
     draw = getattr(importlib.import_module(f"micro.scenes.{module}"), function)
     size = {} if asked.size_px is None else {"height_px": asked.size_px, "width_px": asked.size_px}
-    grains = {"etch": asked.etch or "any", "grain_px": asked.grain_px, "lobed": asked.lobed}
+    grains = {"etch": asked.etch or "any", "grain_px": asked.grain_px, "lobed": asked.lobed or 0.0}
     how = grains if asked.kind == "grains" else {}
     for seed in range(asked.seed, asked.seed + asked.count):
         save(draw(seed, **size, **how), asked.out)
@@ -69,7 +87,13 @@ def save(scene: Scene, out: Path) -> None:
 
 
 def save_coil(out: Path, count: int, seed: int, period_mm: float) -> None:
-    """Write the frames of a coil as out/frames/NUMBER.png, their classes as out/truth.csv, and out/layout.yaml."""
+    """Write the frames of a coil as out/frames/NUMBER.png, their classes as out/truth.csv, and out/layout.yaml.
+
+    Raises ValueError where frames of a longer coil lie there, which would count as its end.
+    """
+    left = {path.name for path in (out / "frames").glob("*.png")} - {f"{number:06}.png" for number in range(count)}
+    if left:
+        raise ValueError(f"{out / 'frames'} holds other frames, such as {min(left)}: name a folder without them")
     lines = ["image,class\n"]
     for scene in coil(seed, count, period_mm=period_mm):
         name = f"{scene.image.name}.png"

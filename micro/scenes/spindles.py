@@ -17,6 +17,8 @@ SLOPE = -0.13  # rows a column by which the thread climbs
 
 def draw(seed: int, height_px: int = 460, width_px: int = 1130, *, pits: int | None = None) -> Scene:
     """Draw a frame whose pixels are sound or pitted; pits: how many, up to two by the seed if None."""
+    if min(height_px, width_px) < 64:
+        raise ValueError(f"a frame of {height_px} x {width_px} px has no room for a raceway; take 64 px or more a side")
     rng = np.random.default_rng(seed)
     count = int(rng.integers(3)) if pits is None else pits
     y, x = np.mgrid[:height_px, :width_px].astype(np.float32)

@@ -26,6 +26,7 @@ _LABELLED, _FEWEST_PX = 0.3, 4
 FRAME_PX = 128
 FRAME_MM = FRAME_PX * PIXEL_SIZE_UM / 1000
 """Length of strip on one frame of a coil."""
+LEAST_PERIOD_MM = FRAME_MM + 6  # a print is at most 10 px long
 
 Shade = NDArray[np.float32]
 
@@ -78,8 +79,11 @@ def coil(seed: int, count: int, *, period_mm: float = 1570.0, others: float = 0.
 
     A print on the border of two frames is on both. The frames are named by their numbers.
 
-    period_mm: the turn of the roll. others: share of the other frames that show another defect.
+    period_mm: the turn of the roll, so long that a frame shows one print. others: share of the other frames that show
+        another defect.
     """
+    if not period_mm >= LEAST_PERIOD_MM:
+        raise ValueError(f"a roll mark every {period_mm:g} mm is on a frame twice; take {LEAST_PERIOD_MM:g} mm or more")
     rng = np.random.default_rng(seed)
     shape_px = (FRAME_PX, FRAME_PX)
     printed = _Print.drawn(rng)

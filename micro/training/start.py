@@ -23,7 +23,7 @@ from micro import folder as folders
 from micro import networks, tasks
 from micro.bundle import Bundle
 from micro.card import START, Card, DataSource
-from micro.errors import BadSetting
+from micro.errors import BadSetting, MicroError
 from micro.folder import AnnotatedFolder
 from micro.training.loop import HEAD, Epoch, State, follow, last_layer, loss_of, starting_weights, take_over
 from micro.training.making import About
@@ -54,8 +54,13 @@ def start_steps(
 
     What a source's own training would hold out trains no start. Layers whose names begin with a task's are the last
     ones of that task; classes of pixels and frames are the user's own, and theirs are not kept. Raises BadSetting where
-    some sources have maps and others name frames.
+    some sources have maps and others name frames, where there is no round, and where out holds a bundle or what another
+    command left.
     """
+    if rounds < 1:
+        raise BadSetting(f"{rounds} rounds learn nothing; there is at least one.")
+    if (out / bundles.CARD).exists():
+        raise BadSetting(f"{out}: a bundle lies here. Take another folder.")
     plans = [_plan(source, begun) for source in sources]
     kinds = {"segmenter" if each.network.kind == "unet" else "classifier" for each in plans}
     if len(kinds) > 1:
@@ -70,8 +75,12 @@ def start_steps(
     body: State = {}
     heads: dict[tuple[str, tuple[str, ...]], State] = {}
     done = 0
+    asked = f"{rounds} {begun.card.weights_sha256} {' '.join(each.model_dump_json() for each in plans)}"
     if (out / CHECKPOINT).exists():
-        done, body, heads = torch.load(out / CHECKPOINT, weights_only=True)
+        before, *way = torch.load(out / CHECKPOINT, weights_only=True)
+        if before != asked:
+            raise BadSetting(f"{out / CHECKPOINT}: is of a start from other images or rounds. Take another folder.")
+        done, body, heads = way
     losses: list[float] = []
     began = time.perf_counter()
     for number in range(done, rounds):
@@ -96,7 +105,7 @@ def start_steps(
         body = {name: value for name, value in start.items() if not name.startswith(last)}
         done = number + 1
         if done % ROUNDS_AN_EPOCH == 0 or done == rounds:
-            torch.save((done, body, heads), out / f"{CHECKPOINT}.part")
+            torch.save((asked, done, body, heads), out / f"{CHECKPOINT}.part")
             (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
             yield Epoch("start", done, rounds, sum(losses) / len(losses), time.perf_counter() - began)
             losses, began = [], time.perf_counter()
@@ -117,8 +126,13 @@ def start_steps(
 
 
 def card_of(name: str, about: About, sources: Sequence[Source], command: str) -> Card:
-    """Return the card of a start; what it learned from is told in the order of the sources."""
+    """Return the card of a start; what it learned from is told in the order of the sources.
+
+    Raises BadSetting where more is told than there are sources.
+    """
     said = ((about.data_name, about.data_licence), *((each.name, each.licence) for each in about.beside))
+    if len(said) > len(sources):
+        raise BadSetting(f"The description names {len(said)} folders, and {len(sources)} are learned. Name those.")
     unsaid = [(source.folder.root.resolve().name, "not stated") for source in sources[len(said) :]]
     return Card(
         name=name,
@@ -161,12 +175,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=240)
     parser.add_argument("--about", type=Path, help="YAML file as `micro train` takes it")
     asked = parser.parse_args(arguments)
+    command = shlex.join(["python", "-m", "micro.training.start", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        _learn(asked, command)
+    except MicroError as fault:
+        parser.error(str(fault))
+
+
+def _learn(asked: argparse.Namespace, command: str) -> None:
     sources = []
     for each in asked.learn:
         task, _, place = each.partition("=")
+        if not place:
+            raise BadSetting(f"--learn {each}: write it as TASK=FOLDER, such as grains=drawn.")
         sources.append(Source(task, folders.read_for(tasks.find(task), Path(place))))
     about = About.load(asked.about) if asked.about else About()
-    command = shlex.join(["python", "-m", "micro.training.start", *(sys.argv[1:] if arguments is None else arguments)])
     card = card_of(asked.out.resolve().name, about, sources, command)
     screen = Console()
     for epoch in start_steps(sources, asked.rounds, asked.out, card, bundles.load(asked.begun)):

@@ -48,6 +48,10 @@ def draw(
         raise ValueError(f"a section of {height_px} x {width_px} px has no room for grains; take 32 px or more a side")
     if etch not in ("iron", "any", *ETCHES):
         raise ValueError(f"no etch {etch!r}; there are iron, any, {', '.join(ETCHES)}")
+    if grain_px is not None and not 0 < grain_px < np.inf:
+        raise ValueError(f"grains of {grain_px:g} px cannot be drawn; take more than 0")
+    if not 0 <= lobed <= 1 or (lobed and etch == "iron"):
+        raise ValueError(f"a share of {lobed:g} lobed grains cannot be drawn; it is 0 to 1, and 0 in iron")
     rng = np.random.default_rng(seed)
     if etch == "iron":
         return _iron(rng, f"grains-{seed}", (height_px, width_px), grain_px)
