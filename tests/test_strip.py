@@ -284,6 +284,10 @@ def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_count
         run(tmp_path / "in", tmp_path / "out", toy)
     found = of_run(tmp_path / "out", layout)
     assert (found.frames, len(found.marks), found.verdict.verdict) == (1, 1, "NG")
+    write(tmp_path / "in" / "a" / "0001.png", 0)
+    run(tmp_path / "in", tmp_path / "out", toy)
+    again = of_run(tmp_path / "out", layout)
+    assert (again.frames, again.marks, again.verdict.verdict) == (1, (), "OK"), "it holds the first bytes again"
     write(tmp_path / "in" / "b" / "0001.png", 0)
     run(tmp_path / "in", tmp_path / "out", toy)
     with pytest.raises(BadSetting, match=r"a/0001\.png and b/0001\.png are both frame 1 of c"):
