@@ -219,7 +219,8 @@ class Station:
                 continue
             row = self._same(arrival.source, rows, sifted)
             if row is None:
-                failed = [row.id for row in rows if row.state == QUARANTINED]
+                # the one that failed last becomes this image: of a name there is one open image at most
+                failed = [row.id for row in rows if row.state == QUARANTINED][-1:]
                 sifted.again += failed
                 if not failed:
                     sifted.new[name] = arrival.source.address
