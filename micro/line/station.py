@@ -225,7 +225,7 @@ class Station:
                 if not failed:
                     sifted.new[name] = arrival.source.address
                 sifted.wanted[name] = arrival
-            elif self._is_to_be_redone(row):
+            elif self._is_to_be_redone(row, arrival.source):
                 sifted.again.append(row.id)
                 sifted.wanted[name] = arrival
             elif self._arrivals.total is not None:
@@ -256,10 +256,15 @@ class Station:
                 return row
         return None
 
-    def _is_to_be_redone(self, row: Known) -> bool:
+    def _is_to_be_redone(self, row: Known, source: Source) -> bool:
         if row.state == QUARANTINED:
             return self._manners.retry_quarantined
-        return row.labels is not None and row.out == str(self._out) and not (self._out / row.labels).exists()
+        if row.labels is None or row.out != str(self._out) or (self._out / row.labels).exists():
+            return False
+        with suppress(Exception):  # a result without its label file is better than none
+            self._reader.digest(source)
+            return True
+        return False
 
     def _take(self, sifted: _Sifted) -> list[Claimed]:
         self._ledger.restamp(sifted.moved)
