@@ -144,6 +144,20 @@ def test_an_image_of_a_run_that_could_not_be_read_is_missed_on_the_screen_in_the
     assert [list(parts[each]["left_out"]) for each in ("bolt", "nut")] == [[], ["nut/torn.tif"]]
 
 
+def test_what_a_run_left_undone_is_missed_in_the_record_and_a_run_that_goes_on_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    facts = json.loads((run / "run.json").read_text())
+    facts["counts"]["images"] += 3
+    (run / "run.json").write_text(json.dumps(facts | {"state": "interrupted"}))
+    code, record = measured(run, out=tmp_path / "out")
+    assert (code, list(record["left_out"])) == (0, ["3 images"])
+    assert "Left out: 3 images: no result yet" in capsys.readouterr().out
+    (run / "run.json").write_text(json.dumps(facts | {"state": "running"}))
+    assert cli.run(["measure", str(run), "--out", str(tmp_path / "other")]) == 2
+    assert "the run goes on, or was killed" in capsys.readouterr().err
+
+
 def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     class Finder(Grower):
         def judge(self, image: Micrograph) -> Prediction:

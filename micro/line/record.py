@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from micro.errors import MicroError
 from micro.line import RECORD_NAME
 from micro.line.identity import Identity
 from micro.line.watcher import RunSummary
@@ -46,6 +47,32 @@ class Record:
         draft = self._out / f".{uuid.uuid4().hex}.part"
         draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
         draft.replace(self._out / RECORD_NAME)
+
+
+def undone(folder: Path) -> int:
+    """Return how many of its images a run left without a result: none where it came to its end.
+
+    Raises MicroError where the folder holds no record of a run, or the run goes on or was killed: its tables lag.
+    """
+    try:
+        facts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
+    if facts["state"] == "running":
+        raise MicroError(
+            f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
+            f"command come to its end, first."
+        )
+    counts = facts["counts"]
+    return int(counts["images"] - counts["done"] - counts["quarantined"])
+
+
+def undone_named(folder: Path) -> dict[str, str]:
+    """Return what `undone` counts as what is left out, and why; nothing where nothing is."""
+    count = undone(folder)
+    return (
+        {f"{count} image{'s' * (count > 1)}": "no result yet. The same command goes on with the run"} if count else {}
+    )
 
 
 def _asked(identity: Identity) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
-from micro.line import RECORD_NAME
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
+from micro.line.record import undone
 from micro.strip import Camera, Layout, Period, find_period
 from micro.strip.layout import SHORTEST_PERIOD_MM
 
@@ -124,7 +123,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
             regions[row["image"], row["sha256"]].append(row)
     except (OSError, pa.ArrowInvalid) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
-    to_do = _to_do(folder)
+    to_do = undone(folder)
     if rules is not None:
         _refuse_unknown(rules, layout, folder, images, regions.values())
     placed = _placed(images, layout)
@@ -168,21 +167,6 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
-
-
-def _to_do(folder: Path) -> int:
-    """Return how many of its images a run left undone; raise MicroError where it goes on or was killed."""
-    try:
-        facts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
-    if facts["state"] == "running":
-        raise MicroError(
-            f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
-            f"command come to its end, first."
-        )
-    counts = facts["counts"]
-    return int(counts["images"] - counts["done"] - counts["quarantined"])
 
 
 def _refuse_unknown(
