@@ -6,6 +6,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from micro.document import read_yaml
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
@@ -67,6 +68,6 @@ class Recipe(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a recipe from YAML; raise BadSetting when it is not one."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not a recipe. {fault}") from fault

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from micro.decide.verdict import NG, OK, REVIEW
+from micro.document import read_yaml
 from micro.errors import BadSetting
 
 METRE_MM = 1000.0
@@ -108,7 +109,7 @@ class Rules(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read rules from YAML; raise BadSetting when the file holds none."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not the rules of a product. {fault}") from fault
 

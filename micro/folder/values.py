@@ -9,6 +9,7 @@ import yaml
 from numpy.typing import NDArray
 
 from micro.annotations import IGNORE
+from micro.document import read_yaml
 
 CLASSES = "classes.yaml"
 _COLOUR = re.compile(r"^#([0-9a-fA-F]{6})$")
@@ -27,7 +28,7 @@ def named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
     if not path.is_file():
         return {}, []
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         return {}, [f"{path}: not YAML. {fault}"]
     if not isinstance(table, dict) or not all(

@@ -12,6 +12,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from micro.document import read_yaml
 from micro.errors import BadSetting
 
 # Rolls of a strip mill and of its straighteners have diameters of 0.05 to 2 m.
@@ -91,7 +92,7 @@ class Layout(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a layout from YAML; raise BadSetting when the file holds none."""
         try:
-            made = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            made = cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not the layout of a line. {fault}") from fault
         if made.positions is not None:
