@@ -1,4 +1,4 @@
-"""Documents that people write: YAML whose every key stands once."""
+"""Documents that people write: YAML whose every key stands once, and whose numbers are numbers."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -27,3 +27,10 @@ def read_yaml(path: Path) -> Any:
     stands twice in one place, of which plain YAML takes the last.
     """
     return _Loader(path.read_text(encoding="utf-8")).get_single_data()
+
+
+def no_truth(value: object) -> object:
+    """Return a value, or raise ValueError for a truth: pydantic takes true for 1, and YAML yes and on for true."""
+    if isinstance(value, bool):
+        raise ValueError("a number or a word is needed, and not true or false")
+    return value

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from micro.document import read_yaml
+from micro.document import no_truth, read_yaml
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
@@ -28,6 +28,8 @@ class Decision(BaseModel):
     weights_sha256: str | None = Field(default=None, description="of the bundle whose answers the limits come from")
     origin: str = Field(default="", description="what the limits come from, and what they did")
 
+    _no_truth = field_validator("*", mode="before")(no_truth)
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.ok_below > self.ng_from:
@@ -48,6 +50,8 @@ class Recipe(BaseModel):
     settings: dict[str, Setting] = Field(default_factory=dict, description="task settings that differ from the card's")
     review_below: float | None = Field(default=None, ge=0, le=1, description="less sure verdicts become REVIEW")
     decision: Decision | None = Field(default=None, description="limits that `micro calibrate` found")
+
+    _no_truth = field_validator("*", mode="before")(no_truth)
 
     @model_validator(mode="after")
     def _decided_once(self) -> Self:

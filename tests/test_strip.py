@@ -165,6 +165,8 @@ def test_a_region_in_the_overlap_of_frames_counts_once_and_what_no_frame_shows_i
         ("name: right", "name: left", "same name"),
         ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
         ("width_mm: 128", "width_mm: -1", "width_mm"),
+        ("frame_step_mm: 64", "frame_step_mm: true", "not true or false"),
+        ("along_mm: 20", "along_mm: yes", "not true or false"),
         ("width_mm: 128", "width_mm: 128\nwidth_mm: 12", "'width_mm' stands twice"),
         ("along_mm: 20", "along_mm: .nan", "finite number"),
     ],

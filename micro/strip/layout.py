@@ -12,7 +12,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from micro.document import read_yaml
+from micro.document import no_truth, read_yaml
 from micro.errors import BadSetting
 
 # Rolls of a strip mill and of its straighteners have diameters of 0.05 to 2 m.
@@ -40,6 +40,8 @@ class Camera(BaseModel):
     across_mm: float = 0.0
     is_mirrored: bool = False
 
+    _no_truth = field_validator("mm_per_px_along", "mm_per_px_across", "along_mm", "across_mm", mode="before")(no_truth)
+
     def across(self, column_px: float) -> float:
         """Return the place across the strip of a column, in mm from its left edge."""
         return self.across_mm + (-1 if self.is_mirrored else 1) * column_px * self.mm_per_px_across
@@ -66,6 +68,8 @@ class Layout(BaseModel):
     lanes_mm: tuple[float, ...] = ()
     rolls_mm: dict[str, float] = Field(default_factory=dict)
     longest_period_mm: float = Field(default=LONGEST_PERIOD_MM, gt=0)
+
+    _no_truth = field_validator("*", mode="before")(no_truth)
 
     @field_validator("frame_number")
     @classmethod

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from micro.card import START
+from micro.document import no_truth
 from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -32,13 +33,7 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_truth(cls, value: object) -> object:
-        # pydantic takes true for 1, and YAML takes yes and on for true
-        if isinstance(value, bool):
-            raise ValueError("a number or a word is needed, and not true or false")
-        return value
+    _no_truth = field_validator("*", mode="before")(no_truth)
 
 
 @dataclass(frozen=True, eq=False)
