@@ -64,6 +64,10 @@ def test_an_image_that_two_watched_sources_hold_has_one_name(tmp_path: Path) -> 
     search = Search([str(tmp_path / "in"), str(tmp_path / "in" / "sub")])
     assert [source.name for source, _ in search.glance()] == [source.name for source in search.find()]
     assert search.source(str(tmp_path / "in" / "sub" / "b.png")) == search.find()[1]
+    (tmp_path / "list.txt").write_text("in/a.png\n")
+    for named in ("in/sub/b.png", "list.txt"):
+        search = Search([str(tmp_path / named), str(tmp_path / "in")])
+        assert [search.source(source.address) for source in search.find()] == search.find()
 
 
 def test_images_of_several_folders_have_the_name_of_their_folder_in_front(tmp_path: Path) -> None:

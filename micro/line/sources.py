@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -92,6 +93,16 @@ class _Place:
     is_searched: bool = True
     accepts: Callable[[str], bool] | None = None
 
+    def holds(self, path: str) -> bool:
+        """Whether a local file is, or is as soon as it appears, among those that looking finds."""
+        if self.accepts is not None:
+            return self.accepts(path)
+        if is_address(self.root):
+            return False
+        with suppress(MicroError, OSError):
+            return path in self.look()
+        return False
+
 
 class Search:
     """What the sources of a command line name, looked for as often as one likes.
@@ -155,7 +166,7 @@ class Search:
     def source(self, path: str) -> Source | None:
         """Return the image that a file which appeared in one of `folders` is, or None where it is none of ours."""
         for place in self._places:
-            if place.accepts is not None and place.accepts(path):
+            if place.holds(path):
                 return self._source(place, path)
         return None
 
