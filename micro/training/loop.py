@@ -115,11 +115,13 @@ def train_steps(
     """Train as planned, yielding after every few steps, and return what came of it; the bundle lies in out.
 
     A checkpoint lies in out/training after each yield; with `resume` training goes on from there, on a CPU bit for bit
-    as if it had never stopped. Raises BadSetting when out holds a finished bundle, or the training of another plan.
+    as if it had never stopped. Raises BadSetting when out holds a bundle that this training did not begin to write, or
+    the training of another plan.
     """
     work = out / "training"
-    if (out / PLAN).exists():
-        raise BadSetting(f"{out}: a trained bundle lies here. Take another --out.")
+    # a bundle that was added or gated has no plan, and neither has one whose training was killed as it wrote it
+    if (out / PLAN).exists() or ((out / bundles.CARD).exists() and not (work / PLAN).exists()):
+        raise BadSetting(f"{out}: a bundle lies here. Take another --out.")
     _keep_plan(work / PLAN, plan, resume)
     curves, scored, looks, answers = yield from _folds(plan, folder, work, making)
     train, test = sides(plan, folder.images)
