@@ -28,6 +28,7 @@ from micro.line.sources import Source
 from micro.line.watcher import Depth, Read, Receipt, RunSummary, SetAside, Stored, Watcher, tell
 from micro.micrograph import Item, Micrograph
 from micro.regions import Maker, Prediction, Progress, Quarantined
+from micro.tasks import TaskSettings
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class Judge(Protocol):
     @property
     def device(self) -> object:
         """What they run on; its text is recorded."""
+
+    @property
+    def settings(self) -> TaskSettings:
+        """What its task goes by: the recipe's settings, and those of its bundle and task where that names none."""
 
     @property
     def reference(self) -> Reference | None:

@@ -18,7 +18,7 @@ from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import opened
 from micro.line import LABELS_NAME, schema
 from micro.line.corrections import Correction, said_of
-from micro.line.record import undone, undone_named
+from micro.line.record import settings_of, undone, undone_named
 from micro.line.sources import find
 from micro.specimen.edits import PLACE
 
@@ -162,13 +162,16 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
     kept = _kept(folder, store)
-    return [_of_row(folder, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows]
+    asked = settings_of(folder)
+    return [
+        _of_row(folder, asked, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows
+    ]
 
 
 def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
-    """Return what only the ledger knows of the images of a run, by label file: their address, and what was asked."""
-    columns = (schema.images.c.labels, schema.images.c.address, schema.runs.c.recipe)
-    query = sa.select(*columns).join(schema.runs).where(schema.images.c.labels.is_not(None))
+    """Return what only the ledger knows of the images of a run, by label file: their address."""
+    columns = (schema.images.c.labels, schema.images.c.address)
+    query = sa.select(*columns).where(schema.images.c.labels.is_not(None))
     return {row["labels"]: row for row in _asked(folder, store, query)}
 
 
@@ -183,9 +186,15 @@ def _asked(folder: Path, store: str | None, query: sa.Select[Any]) -> list[dict[
         engine.dispose()
 
 
-def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], said: Sequence[Correction]) -> Labelled:
+def _of_row(
+    folder: Path,
+    asked: Mapping[str, Any],
+    row: Mapping[str, Any],
+    found: Mapping[int, Place],
+    said: Sequence[Correction],
+) -> Labelled:
     said = [each for each in said if each.sha256 == row["sha256"]]
-    settings = "".join(f", {key}={value}" for key, value in row["recipe"]["settings"].items())
+    settings = "".join(f", {key}={value}" for key, value in asked.items())
     original = folder / row["labels"]
     corrected = said[-1].labels if said else None
     return Labelled(
