@@ -109,7 +109,8 @@ def installed() -> dict[str, Path]:
     for place in places():
         if place.is_dir():
             for folder in sorted(place.iterdir()):
-                if (folder / CARD).is_file():
+                # a hidden folder is what an installation that was killed left behind
+                if not folder.name.startswith(".") and (folder / CARD).is_file():
                     found.setdefault(folder.name, folder)
     return dict(sorted(found.items()))
 

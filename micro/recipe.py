@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from micro.document import no_truth, read_yaml
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
@@ -26,6 +27,8 @@ class Decision(BaseModel):
     ng_from: float = Field(ge=0, le=1, description="probability of a defect from which a frame is NG")
     weights_sha256: str | None = Field(default=None, description="of the bundle whose answers the limits come from")
     origin: str = Field(default="", description="what the limits come from, and what they did")
+
+    _no_truth = field_validator("*", mode="before")(no_truth)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -48,6 +51,8 @@ class Recipe(BaseModel):
     review_below: float | None = Field(default=None, ge=0, le=1, description="less sure verdicts become REVIEW")
     decision: Decision | None = Field(default=None, description="limits that `micro calibrate` found")
 
+    _no_truth = field_validator("*", mode="before")(no_truth)
+
     @model_validator(mode="after")
     def _decided_once(self) -> Self:
         if self.decision is not None and (self.review_below is not None or "ok_classes" in self.settings):
@@ -67,6 +72,6 @@ class Recipe(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a recipe from YAML; raise BadSetting when it is not one."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not a recipe. {fault}") from fault

@@ -75,6 +75,7 @@ def test_an_area_is_not_guessed_where_whole_frames_were_named() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "product: p\nversion: 1\nrules: [{at_most: true}]\n",
         "product: p\nversion: 1\nrules: []\n",
         "product: p\nversion: 1\nrules: [{classes: [a]}]\n",
         "product: p\nrules: [{at_most: 1}]\n",

@@ -34,6 +34,8 @@ def test_a_bundle_is_found_by_its_name_and_by_its_folder(made, monkeypatch):
     assert bundle.load("grains-test").card == made.card
     assert bundle.load(made.folder).card == made.card
     assert bundle.installed()["grains-test"] == made.folder
+    made.folder.rename(made.folder.with_name(".grains-test.123.part"))
+    assert not [name for name in bundle.installed() if "grains-test" in name], "half an installation is none"
 
 
 def test_an_unknown_name_lists_what_is_installed(made, monkeypatch):

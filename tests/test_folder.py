@@ -163,7 +163,7 @@ def test_without_a_table_of_classes_masks_number_instances(tmp_path):
         ("- matrix\n- pore\n", "value: name"),
         ("0: matrix\n1: [\n", "not YAML"),
         ("0: pore\n7: pore\n", "a name of its own"),
-        ("0: matrix\n7: pore\n7: crack\n255:\n", "two names"),
+        ("0: matrix\n7: pore\n7: crack\n255:\n", "stands twice"),
         ("0: matrix\n7: pore\n'#000007': crack\n255:\n", "two names"),
         ("0: matrix\n255:\n7:\n", "two classes or more"),
     ],

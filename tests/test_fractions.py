@@ -26,9 +26,15 @@ def write_run(folder, fields):
         images.append({**image, "labels": path})
         regions += [{**image, "index": i, "class": c} for i, c in enumerate(classes, start=1)]
     images.append({"image": "unreadable.png", "sha256": None, "labels": None})
+    write_record(folder, "finished", len(images))
     pa.parquet.write_table(pa.Table.from_pylist(images), folder / "images.parquet")
     schema = pa.schema({"image": pa.string(), "sha256": pa.string(), "index": pa.int64(), "class": pa.string()})
     pa.parquet.write_table(pa.Table.from_pylist(regions, schema), folder / "regions.parquet")
+
+
+def write_record(folder, state, images, done=None):
+    counts = {"images": images, "done": images if done is None else done, "quarantined": 0}
+    (folder / "run.json").write_text(json.dumps({"state": state, "counts": counts}))
 
 
 def left(share):
@@ -115,6 +121,16 @@ def test_a_grid_that_does_not_fit_and_a_file_that_cannot_be_are_answered_with_a_
     monkeypatch.chdir(tmp_path)
     assert cli.run(["fractions", ".", option, value]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_a_run_left_undone_is_counted_and_one_that_goes_on_is_refused(tmp_path, capsys):
+    write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore"))})
+    write_record(tmp_path, "interrupted", images=7, done=2)
+    assert cli.run(["fractions", str(tmp_path)]) == 0
+    assert "Left out: 5 images: no result yet" in capsys.readouterr().err
+    write_record(tmp_path, "running", images=7, done=2)
+    assert cli.run(["fractions", str(tmp_path)]) == 2
+    assert "the run goes on, or was killed" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -163,6 +163,7 @@ FEI = "[User]\r\nUser=supervisor\r\n[Scan]\r\nPixelWidth={0}\r\nPixelHeight={1}\
 @pytest.mark.parametrize("code", [34680, 34682])
 def test_fei_states_the_pixel_in_metres(code):
     assert size(tagged(code, FEI.format("3.37273e-009", "3.37273e-009"))) == (pytest.approx(0.00337273), "FEI tag")
+    assert size(tagged(code, FEI.format("3,37273e-009", "3,37273e-009"))) == (pytest.approx(0.00337273), "FEI tag")
 
 
 def test_fei_wins_over_a_resolution_tag_left_by_the_software():
@@ -183,7 +184,8 @@ ZEISS = "\r\n0\r\nAP_PIXEL_SIZE\r\nPixel Size = 999.0 nm\r\nAP_IMAGE_PIXEL_SIZE\
 
 
 @pytest.mark.parametrize(
-    ("text", "um"), [("26.05 nm", 0.02605), ("450.2 pm", 0.0004502), ("1.116 µm", 1.116), ("2 mm", 2000)]
+    ("text", "um"),
+    [("26.05 nm", 0.02605), ("450.2 pm", 0.0004502), ("500,0 nm", 0.5), ("1.116 µm", 1.116), ("2 mm", 2000)],
 )
 def test_zeiss_states_the_pixel_of_the_image_and_not_of_the_scan(text, um):
     assert size(tagged(34118, ZEISS.format(text))) == (pytest.approx(um), "Zeiss tag")

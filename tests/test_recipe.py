@@ -20,6 +20,9 @@ def test_a_recipe_comes_back_from_yaml_as_it_was(tmp_path):
         "model: [",
         "",
         "model: x\npixel_size_um: -1\n",
+        "model: x\npixel_size_um: on\n",
+        "model: x\nreview_below: 0.9\nreview_below: 0.5\n",
+        "model: x\nsettings: {min_area_px: 40, min_area_px: 4}\n",
         "model: x\npixel_size_um: .inf\n",
     ],
 )

@@ -1,4 +1,5 @@
 import base64
+import errno
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from run_folder import HOSTILE, RECORD, Read, Run
 from micro import cli, formats
 from micro.errors import MicroError
 from micro.line import schema
-from micro.line.watcher import Depth, Ended, RunSummary
+from micro.line.watcher import Depth, Ended, RunSummary, tell
 from micro.report import account
 from micro.report import run as run_page
 from micro.report.run import at_the_end, write_run
@@ -282,3 +283,18 @@ def test_a_run_leaves_its_page_when_it_ends_and_when_it_is_interrupted(made: Run
     assert not (made.folder / "report.html").exists()
     watch(Ended("interrupted", RunSummary(1, 1, 0, 0, 1, 2.0)))
     assert "Interrupted" in Read(made.folder / "report.html").text
+
+
+def test_a_page_that_finds_no_room_is_one_sentence(
+    made: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    made.add("a", "NG", score=0.9)
+    made.store()
+    monkeypatch.setattr("micro.report.page.replacing", full)
+    tell([at_the_end(made.folder)], Ended("finished", RunSummary(1, 1, 0, 0, 1, 2.0)))
+    (said,) = caplog.records
+    assert said.exc_info is None
+    assert "the report cannot be written (No space left on device)" in said.message

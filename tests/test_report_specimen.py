@@ -203,8 +203,8 @@ def test_a_run_tells_who_found_the_grains_and_what_people_changed(tmp_path: Path
         {"image_id": 1, "index": index, "class": "grain", "columns": {"area_px": area, **middle}}
         for index, area in enumerate(np.bincount(labels.ravel())[1:].tolist(), 1)
     ]
-    ran.started = {"recipe": {"settings": {"twins": "keep"}}, **made_by}
-    ran.store()
+    ran.started = {"recipe": {"settings": {}}, **made_by}
+    ran.store(settings={"twins": "keep"})
     engine = schema.connect(ran.folder)
     tables.export(engine, ran.folder)
     engine.dispose()

@@ -20,10 +20,11 @@ from zoo import make_zoo
 
 from micro import formats
 from micro.engine import Engine
-from micro.errors import RunRefused
+from micro.errors import MicroError, RunRefused
 from micro.line import reading
 from micro.line.run import Place, run_steps
 from micro.line.station import GROUP_S
+from micro.line.watcher import RunSummary
 from micro.micrograph import Item, Micrograph
 from micro.recipe import Recipe
 from micro.regions import Prediction, Quarantined
@@ -232,6 +233,37 @@ def test_a_file_that_is_gone_keeps_its_result_and_one_that_was_never_there_is_qu
     summary = drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
     assert (summary.done, summary.unchanged, summary.quarantined) == (2, 2, 1)
     assert "does not exist" in summary.failures["never.png"]
+
+
+def test_a_file_that_is_gone_keeps_its_result_though_its_label_file_is_gone_too(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 2)
+    listing = tmp_path / "in" / "list.txt"
+    listing.write_text("000.png\n001.png\n", encoding="utf-8")
+    drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
+    (folder / "001.png").unlink()
+    (tmp_path / "out" / "labels" / "001.tif").unlink()
+    summary = drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
+    assert (summary.done, summary.unchanged, summary.quarantined) == (2, 2, 0)
+    assert [row["n_regions"] for row in rows(tmp_path / "out" / "images.csv")] == ["0", "1"]
+
+
+def test_a_file_that_is_written_anew_after_two_failures_under_its_name_is_judged(tmp_path: Path) -> None:
+    class Failing(Toy):
+        def judge(self, image: Micrograph) -> Prediction:
+            raise MicroError("no memory")
+
+    def drawn(bars: int, engine: Toy) -> RunSummary:
+        draw(tmp_path / "in" / "a.png", bars)
+        return run(tmp_path / "in", tmp_path / "out", engine)
+
+    drawn(1, Toy())
+    drawn(2, Failing())
+    (tmp_path / "out" / "labels" / "a.tif").unlink()
+    drawn(1, Failing())
+    summary = drawn(3, Toy())
+    assert (summary.done, summary.quarantined) == (1, 0)
+    found = {row["state"]: row["n_regions"] for row in rows(tmp_path / "out" / "images.csv")}
+    assert found == {"quarantined": "", "done": "3"}
 
 
 def test_a_run_that_was_closed_midway_leaves_tables_and_goes_on_to_the_same_end(tmp_path: Path) -> None:

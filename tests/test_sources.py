@@ -57,6 +57,9 @@ def test_a_list_names_images_from_its_own_folder_and_others_by_their_whole_path(
 def test_an_image_named_twice_is_read_once(tmp_path: Path) -> None:
     touched(tmp_path, "d/a.png", "d/b.png")
     assert names(tmp_path / "d", tmp_path / "d" / "a.png", f"{tmp_path}/d/../d/*.png") == ["a.png", "b.png"]
+    (tmp_path / "d" / "list.txt").write_text(f"a.png\nfile://{tmp_path}/d/a.png\nfile://{tmp_path}/d/../d/b.png\n")
+    assert names(tmp_path / "d" / "list.txt") == ["a.png", "b.png"]
+    assert names(tmp_path / "d" / "list.txt", f"file://{tmp_path}/d") == ["a.png", "b.png"]
 
 
 def test_an_image_that_two_watched_sources_hold_has_one_name(tmp_path: Path) -> None:
@@ -64,6 +67,10 @@ def test_an_image_that_two_watched_sources_hold_has_one_name(tmp_path: Path) -> 
     search = Search([str(tmp_path / "in"), str(tmp_path / "in" / "sub")])
     assert [source.name for source, _ in search.glance()] == [source.name for source in search.find()]
     assert search.source(str(tmp_path / "in" / "sub" / "b.png")) == search.find()[1]
+    (tmp_path / "list.txt").write_text("in/a.png\n")
+    for named in ("in/sub/b.png", "list.txt"):
+        search = Search([str(tmp_path / named), str(tmp_path / "in")])
+        assert [search.source(source.address) for source in search.find()] == search.find()
 
 
 def test_images_of_several_folders_have_the_name_of_their_folder_in_front(tmp_path: Path) -> None:

@@ -144,6 +144,33 @@ def test_an_image_of_a_run_that_could_not_be_read_is_missed_on_the_screen_in_the
     assert [list(parts[each]["left_out"]) for each in ("bolt", "nut")] == [[], ["nut/torn.tif"]]
 
 
+def test_the_page_says_by_which_settings_grains_were_found_though_nobody_changed_one(run: Path, tmp_path: Path):
+    drained(steps(tmp_path / "images", tmp_path / "by", Grower(settings=tasks.find("grains").settings())))
+    for folder in (run, tmp_path / "by"):
+        facts = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({key: value for key, value in facts.items() if value != {}}))
+        assert measured(folder, out=tmp_path / folder.name / "g")[0] == 0
+        assert cli.run(["report", str(tmp_path / folder.name / "g")]) == 0
+    page = (tmp_path / "by" / "g" / "report.html").read_text(encoding="utf-8")
+    assert "toy 1.0.0, min_area_px=20, " in page
+    assert "twins=merge" in page
+    assert "toy 1.0.0, weights" in (run / "g" / "report.html").read_text(encoding="utf-8"), "of a run of before"
+
+
+def test_what_a_run_left_undone_is_missed_in_the_record_and_a_run_that_goes_on_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    facts = json.loads((run / "run.json").read_text())
+    facts["counts"]["images"] += 3
+    (run / "run.json").write_text(json.dumps(facts | {"state": "interrupted"}))
+    code, record = measured(run, out=tmp_path / "out")
+    assert (code, list(record["left_out"])) == (0, ["3 images"])
+    assert "Left out: 3 images: no result yet" in capsys.readouterr().out
+    (run / "run.json").write_text(json.dumps(facts | {"state": "running"}))
+    assert cli.run(["measure", str(run), "--out", str(tmp_path / "other")]) == 2
+    assert "the run goes on, or was killed" in capsys.readouterr().err
+
+
 def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     class Finder(Grower):
         def judge(self, image: Micrograph) -> Prediction:

@@ -139,6 +139,24 @@ def test_regions_have_places_of_their_own_and_areas(tmp_path):
     assert (mark.class_name, mark.verdict) == ("bar", "NG")
 
 
+def test_a_region_in_the_overlap_of_frames_counts_once_and_what_no_frame_shows_is_said(tmp_path, capsys):
+    strip = np.zeros((60, 32), np.uint8)
+    strip[2:6, 4:6] = strip[21:26, 6:9] = strip[36:42, 20:24] = 200
+    for number in range(5):  # 20 mm of strip every 10 mm: the second region is whole in frames 1 and 2
+        write_frame(tmp_path / "in" / f"{number}.png", strip[10 * number : 10 * number + 20])
+    run(tmp_path / "in", tmp_path / "out", Measuring())
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    found = of_run(tmp_path / "out", Layout(width_mm=32, frame_step_mm=10, cameras=(camera,)))
+    assert [(mark.along_mm, mark.area_mm2) for mark in found.marks] == [(4, 8), (23.5, 15), (39, 24)]
+    assert found.seen == {"c": 1}
+    (tmp_path / "apart.yaml").write_text(
+        "{width_mm: 32, frame_step_mm: 100, cameras: [{name: c, mm_per_px_along: 1, mm_per_px_across: 1}]}"
+    )
+    assert cli.run(["strip", str(tmp_path / "out"), "--layout", str(tmp_path / "apart.yaml")]) == 0
+    assert "seen of its length: c 23.8 %" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "strip" / "strip.json").read_text())["seen"] == {"c": 100 / 420}
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "words"),
     [
@@ -147,6 +165,9 @@ def test_regions_have_places_of_their_own_and_areas(tmp_path):
         ("name: right", "name: left", "same name"),
         ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
         ("width_mm: 128", "width_mm: -1", "width_mm"),
+        ("frame_step_mm: 64", "frame_step_mm: true", "not true or false"),
+        ("along_mm: 20", "along_mm: yes", "not true or false"),
+        ("width_mm: 128", "width_mm: 128\nwidth_mm: 12", "'width_mm' stands twice"),
         ("along_mm: 20", "along_mm: .nan", "finite number"),
     ],
 )
@@ -266,6 +287,10 @@ def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_count
         run(tmp_path / "in", tmp_path / "out", toy)
     found = of_run(tmp_path / "out", layout)
     assert (found.frames, len(found.marks), found.verdict.verdict) == (1, 1, "NG")
+    write(tmp_path / "in" / "a" / "0001.png", 0)
+    run(tmp_path / "in", tmp_path / "out", toy)
+    again = of_run(tmp_path / "out", layout)
+    assert (again.frames, again.marks, again.verdict.verdict) == (1, (), "OK"), "it holds the first bytes again"
     write(tmp_path / "in" / "b" / "0001.png", 0)
     run(tmp_path / "in", tmp_path / "out", toy)
     with pytest.raises(BadSetting, match=r"a/0001\.png and b/0001\.png are both frame 1 of c"):

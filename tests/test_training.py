@@ -291,9 +291,9 @@ def test_what_comes_out_is_a_bundle_that_proves_itself(masks, tmp_path, monkeypa
     assert TrainingPlan.model_validate_json((made.folder / "plan.json").read_text()).steps == 4
     assert [(item.labels >= 0).sum() for item in training.held_out_images(loaded, masks)] == [96 * 32] * 4
     assert not (made.folder / "training").exists()
+    assert "micro train squares" in (made.folder / "README.md").read_text()
     with pytest.raises(BadSetting, match="a trained bundle lies here"):
         next(training.train_steps(plan, masks, made.folder, making()))
-    assert "micro train squares" in (made.folder / "README.md").read_text()
 
 
 def test_folds_measure_every_frame_once_and_the_final_weights_see_all(frames, tmp_path):

@@ -113,6 +113,7 @@ def test_what_watches_for_ever_is_not_divided(tmp_path: Path, capsys: pytest.Cap
     [
         ("--marker .done", "Pass --watch too"),
         ("--poll 5", "Pass --watch too"),
+        ("--watch --fail-on-ng", "takes no --fail-on-ng"),
         ("--workers 3", "on a --cluster"),
         ("--cluster auto --workers 0", "at least 1"),
         ("--settle -1", "0 or more"),

@@ -19,6 +19,7 @@ from micro.line.watcher import RunSummary
 from micro.micrograph import Item, Micrograph
 from micro.recipe import Recipe
 from micro.regions import Maker, Prediction, Progress, Quarantined, Regions
+from micro.tasks import TaskSettings
 
 RECIPE = Recipe(model="toy")
 HASTY = Manners(settle_s=0.0, give_up_after_s=0.0)
@@ -30,6 +31,7 @@ class Toy:
 
     maker: Maker = field(default_factory=lambda: Maker("toy", "1.0.0", "0" * 64))
     device: str = "cpu"
+    settings: TaskSettings = field(default_factory=TaskSettings)
     reference: Reference | None = None
     classes: tuple[str, ...] = ()
     read: list[str] = field(default_factory=list)

@@ -57,18 +57,20 @@ def measure(
     """
     from micro.formats.pixel_size import given
     from micro.specimen import Reading, measure_steps
-    from micro.specimen.fields import by_folder, folder_of, left_out, of_command
+    from micro.specimen.fields import by_folder, folder_of, left_out, of_command, without_result
 
     reading = Reading(given(pixel_size_um, scale_bar), boundary_value, min_area_px)
     found = of_command(labels, images, store)
-    lacking = left_out(labels, store)
+    lacking, undone = left_out(labels, store), without_result(labels)
     name = specimen or out_dir.resolve().name
     command = _typed(store)
     parts = {"": found} if specimen_by == "all" else by_folder(found)
     code, refused = DONE, list[str]()
     for part, fields in parts.items():
         of_part = {each: why for each, why in lacking.items() if specimen_by == "all" or folder_of(each) == part}
-        steps = measure_steps(fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command, of_part)
+        steps = measure_steps(
+            fields, out_dir / part, " ".join(filter(None, (name, part))), reading, command, of_part | undone
+        )
         try:
             measured = watched(steps, "fields")
         except MicroError as fault:

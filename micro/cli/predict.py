@@ -74,7 +74,7 @@ def predict(
     overwrite
         Throw away what an earlier run left in the output folder.
     fail_on_ng
-        Exit with 3 when any image is NG.
+        Exit with 3 when any image is NG; not with --watch, which never ends by itself.
     watch
         Go on for ever with files that appear or change in the sources, until interrupted.
     settle
@@ -118,6 +118,11 @@ def predict(
     suffix = arrivals.marker_of(marker)
     if watch and (shard or cluster):
         raise BadSetting("--watch takes no --shard and no --cluster: start several runs with one --store instead.")
+    if watch and fail_on_ng:
+        raise BadSetting(
+            "--watch takes no --fail-on-ng: it ends when it is interrupted, with exit code 130. Verdicts stand in the "
+            "ledger, and in --log."
+        )
     if not watch and (marker is not None or poll is not None):
         raise BadSetting("--marker and --poll say how folders are watched. Pass --watch too, or leave them out.")
     if workers is not None and (not cluster or workers < 1):

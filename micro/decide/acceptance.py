@@ -9,9 +9,10 @@ from typing import Literal, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from micro.decide.verdict import NG, OK, REVIEW
+from micro.document import no_truth, read_yaml
 from micro.errors import BadSetting
 
 METRE_MM = 1000.0
@@ -60,6 +61,8 @@ class Rule(BaseModel):
     in_a_row: int | None = Field(default=None, ge=0)
     verdict: Literal["NG", "REVIEW"] = "NG"
 
+    _no_truth = field_validator("*", mode="before")(no_truth)
+
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
         if self.at_most is None and self.at_most_a_metre is None and self.in_a_row is None:
@@ -104,11 +107,13 @@ class Rules(BaseModel):
     version: int = Field(ge=1)
     rules: tuple[Rule, ...] = Field(min_length=1)
 
+    _no_truth = field_validator("*", mode="before")(no_truth)
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read rules from YAML; raise BadSetting when the file holds none."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not the rules of a product. {fault}") from fault
 

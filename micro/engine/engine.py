@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from micro import bundle as bundles
@@ -72,7 +71,7 @@ class Engine:
         self.card = bundle.card
         self.recipe = recipe or Recipe(model=bundle.card.name)
         self.task = tasks.find(bundle.card.task).named(bundle.card.segmenter.outputs if bundle.card.segmenter else ())
-        self.settings = _settings(self.task, bundle, self.recipe)
+        self.settings = tasks.settings_of(self.task, bundle.card, self.recipe)
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
         self.reference = bundle.reference()
@@ -402,19 +401,6 @@ def pick_device(name: str) -> torch.device:
 def resized_window(scaling: Scaling, edge_px: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return center and spread for a whole frame that was resized to edge_px x edge_px."""
     return scaling.window((edge_px, edge_px), slice(0, edge_px), slice(0, edge_px))
-
-
-def _settings(task: tasks.Task, bundle: bundles.Bundle, recipe: Recipe) -> tasks.TaskSettings:
-    try:
-        found = task.settings.model_validate({**bundle.card.settings, **recipe.settings})
-    except ValidationError as fault:
-        offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
-    if task.refuse is not None:
-        there = (bundle.card.classifier, bundle.card.segmenter)
-        task.refuse(found, tuple(name for network in there if network for name in network.outputs))
-    return found
 
 
 def _refuse_unfit(decision: Decision, card: Card) -> None:

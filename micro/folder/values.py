@@ -9,6 +9,7 @@ import yaml
 from numpy.typing import NDArray
 
 from micro.annotations import IGNORE
+from micro.document import read_yaml
 
 CLASSES = "classes.yaml"
 _COLOUR = re.compile(r"^#([0-9a-fA-F]{6})$")
@@ -27,8 +28,7 @@ def named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
     if not path.is_file():
         return {}, []
     try:
-        text = path.read_text(encoding="utf-8")
-        table, lines = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        table = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         return {}, [f"{path}: not YAML. {fault}"]
     if not isinstance(table, dict) or not all(
@@ -37,7 +37,7 @@ def named_values(path: Path) -> tuple[dict[int, str | None], list[str]]:
     ):
         return {}, [f"{path}: one line `value: name` for each class is expected, such as `0: matrix`."]
     found = {_known(value): None if str(name).lower() == IGNORE else name for value, name in table.items()}
-    if isinstance(lines, yaml.MappingNode) and len(found) < len(lines.value):
+    if len(found) < len(table):
         return {}, [f"{path}: a value has two names. Give each value one line."]
     too_large = [str(value) for value in found if value > np.iinfo(np.int32).max]
     if too_large:

@@ -198,8 +198,8 @@ def _of_fei(tif: "TiffFile") -> PixelSize | None:
             for section in ("Scan", "EScan", "IScan"):
                 part = facts.get(section, {})
                 if isinstance(part, Mapping) and "PixelWidth" in part:
-                    width_m = float(part["PixelWidth"])
-                    return square(width_m * 1e6, float(part.get("PixelHeight", width_m)) * 1e6, "FEI tag")
+                    width_m = _number(part["PixelWidth"])
+                    return square(width_m * 1e6, _number(part.get("PixelHeight", width_m)) * 1e6, "FEI tag")
         elif isinstance(facts, str | bytes):
             found = _of_fei_xml(facts)
             if found is not None:
@@ -217,18 +217,23 @@ def _of_fei_xml(text: str | bytes) -> PixelSize | None:
         factor = um_per(element.get("unit", "m"))
         if factor is None:
             return None
-        sizes.append(float(element.text) * factor)
+        sizes.append(_number(element.text) * factor)
     return square(sizes[0], sizes[1], "FEI tag")
+
+
+def _number(value: object) -> float:
+    """Return what a microscope wrote, which in some languages has a comma before its decimals."""
+    return float(str(value).replace(",", "."))
 
 
 def _of_zeiss(tif: "TiffFile") -> PixelSize | None:
     facts = tif.sem_metadata
     # AP_PIXEL_SIZE is that of the live scan; a picture stored at another size has AP_IMAGE_PIXEL_SIZE
     entry = facts.get("ap_image_pixel_size") if facts else None
-    if not entry or len(entry) < 3:
-        return None
-    factor = um_per(str(entry[2]))
-    return None if factor is None else square(float(entry[1]) * factor, float(entry[1]) * factor, "Zeiss tag")
+    # "500.0 nm" comes as a number and its unit, "500,0 nm" as the text that it is
+    number, _, unit = " ".join(map(str, entry[1:])).partition(" ") if entry else ("", "", "")
+    factor = um_per(unit)
+    return None if factor is None else square(_number(number) * factor, _number(number) * factor, "Zeiss tag")
 
 
 def _of_olympus(tif: "TiffFile") -> PixelSize | None:

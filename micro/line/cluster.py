@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from micro import bundle as bundles
+from micro import tasks
 from micro.bundle import Bundle
 from micro.drift import Reference, statistics
 from micro.errors import MicroError, RunRefused
@@ -33,6 +34,7 @@ from micro.line.station import MOST_FAILURES, Judge, Manners, Station
 from micro.line.watcher import Depth, Event, Looked, Read, RunSummary, Stored, Watcher, tell
 from micro.recipe import Recipe
 from micro.regions import Maker, Progress, Regions
+from micro.tasks import TaskSettings
 
 T = TypeVar("T")
 
@@ -57,6 +59,7 @@ class Cluster:
     address: str
     open_engine: Callable[[int], Judge]
     maker: Maker
+    settings: TaskSettings = field(default_factory=TaskSettings)
     reference: Reference | None = None
     workers: int | None = None
     takes_cards: bool = True
@@ -65,12 +68,14 @@ class Cluster:
     def of(cls, chosen: Bundle, recipe: Recipe, device: str, address: str, workers: int | None) -> Self:
         """Return the cluster whose workers answer with a bundle; device: what each runs on, as for an Engine."""
         card = chosen.card
+        task = tasks.find(card.task).named(card.segmenter.outputs if card.segmenter else ())
         is_installed = bundles.installed().get(recipe.model) == chosen.folder
         model = recipe.model if is_installed else str(chosen.folder.absolute())
         return cls(
             address=address,
             open_engine=partial(engine_of, model, recipe, device),
             maker=Maker(card.name, card.version, card.weights_sha256),
+            settings=tasks.settings_of(task, card, recipe),
             reference=chosen.reference(),
             workers=workers,
             takes_cards=device != "cpu",

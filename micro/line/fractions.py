@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from micro import formats
 from micro.errors import BadSetting, MicroError
+from micro.line.record import undone, undone_named
 from micro.phase_fraction import PointCount, VolumeFraction, area_fractions, combine, count_points
 from micro.regions import Regions
 
@@ -36,13 +37,15 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     folder: what `micro predict --out` wrote: tables and labels.
     grid: points across and down on each field.
 
-    Raises MicroError where there is no such run, no image in it has regions, or a field has no room for the points.
+    Raises MicroError where there is no such run or it goes on, no image in it has regions, or a field has no room for
+    the points.
     """
     try:
         fields = _by_name([row for row in _rows(folder / "images.parquet") if row["labels"]])
         named = _rows(folder / "regions.parquet")
     except (OSError, pa.ArrowInvalid, KeyError) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    undone(folder)
     classes: dict[tuple[str, str], dict[int, str]] = {_image(row): {} for row in fields.values()}
     for row in named:
         classes[_image(row)][row["index"]] = row["class"]
@@ -73,11 +76,12 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
 def left_out(folder: Path) -> dict[str, str]:
     """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
     rows = _rows(folder / "images.parquet")
-    return {
+    reasons = {
         row["image"]: (row.get("error") or "no labels").removeprefix(f"{row['image']}: ")
         for row in rows
         if not row["labels"]
     }
+    return reasons | undone_named(folder)
 
 
 def _image(row: dict[str, Any]) -> tuple[str, str]:

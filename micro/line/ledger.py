@@ -45,7 +45,7 @@ _SURVEY = (
     .add_columns(images.c.labels, images.c.error, runs.c.out)
     .outerjoin_from(images, runs)
     .where(_WANTED)
-    .order_by(images.c.id)
+    .order_by(images.c.stored, images.c.id)
 )
 _LOOK = (
     sa.select(images.c.id, images.c.name, images.c.state, images.c.sha256, images.c.run_id, images.c.n_regions)
@@ -63,7 +63,7 @@ _DROP = images.delete().where(_IDS)
 _RESTAMP = (
     images.update()
     .where(images.c.id == sa.bindparam("image"))
-    .values(address=sa.bindparam("address"), stamp=sa.bindparam("stamp"))
+    .values({name: sa.bindparam(name) for name in ("address", "stamp", "stored")})
 )
 
 Outcome = Literal["stored", "known", "lost"]
@@ -180,7 +180,7 @@ class Ledger:
     # --- images to be worked on ---------------------------------------------------------------------------------------
 
     def survey(self, names: Collection[str]) -> dict[str, list[Known]]:
-        """Return what is known under each of these names, oldest first."""
+        """Return what is known under each of these names; of results that whose bytes a file held last comes last."""
         found: dict[str, list[Known]] = defaultdict(list)
         with self.database.begin() as connection:
             for number, name, *facts in connection.execute(_SURVEY, {"names": list(names)}):
@@ -304,11 +304,10 @@ class Ledger:
 
     def _put(self, connection: sa.Connection, results: Sequence[Result]) -> None:
         """Put images' rows in the place of what was there, and those of their regions beside them."""
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         rows, parts = [], []
         for result in results:
             facts = _image_row(result) if isinstance(result.found, Prediction) else self._failure(result.found)
-            head = {**_stamped(result.claim.id, result.seen), "stored": moment, "sha256": result.seen.sha256}
+            head = {**_stamped(result.claim.id, result.seen), "sha256": result.seen.sha256}
             rows.append({**_NOTHING, **facts, **head})
             if isinstance(result.found, Prediction) and result.found.regions is not None:
                 parts += [{"image_id": result.claim.id, **region} for region in _region_rows(result.found)]
@@ -370,7 +369,8 @@ def text(words: str) -> str:
 
 
 def _stamped(number: int, seen: Seen) -> dict[str, Any]:
-    return {"image": number, "address": text(seen.address), "stamp": seen.stamp}
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"image": number, "address": text(seen.address), "stamp": seen.stamp, "stored": moment}
 
 
 def _image_row(result: Result) -> dict[str, Any]:

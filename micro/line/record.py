@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from micro.errors import MicroError
 from micro.line import RECORD_NAME
 from micro.line.identity import Identity
 from micro.line.watcher import RunSummary
+from micro.tasks import TaskSettings
 
 LIBRARIES = (
     *("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image"),
@@ -21,11 +23,15 @@ LIBRARIES = (
 
 
 class Record:
-    """The record in a run's folder; a run that was killed leaves the state "running" there."""
+    """The record in a run's folder; a run that was killed leaves the state "running" there.
 
-    def __init__(self, out: Path, identity: Identity, device: str, store: str) -> None:
+    settings: what the task goes by, of which the recipe names only what differs from the bundle.
+    """
+
+    def __init__(self, out: Path, identity: Identity, settings: TaskSettings, device: str, store: str) -> None:
         self._out = out
-        self._facts = {**_asked(identity), "device": device, "store": store}
+        by = settings.model_dump(mode="json")
+        self._facts = {**_asked(identity), "settings": by, "device": device, "store": store}
         self._started = datetime.now(UTC)
 
     def write(self, state: str, summary: RunSummary, drift: Mapping[str, Any] | None) -> None:
@@ -46,6 +52,47 @@ class Record:
         draft = self._out / f".{uuid.uuid4().hex}.part"
         draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
         draft.replace(self._out / RECORD_NAME)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return what the task of a run went by, where it wrote that down, else what its recipe names.
+
+    What is no number or word, as the profile of a microscope, is left out. Raises MicroError where there is no record.
+    """
+    facts = _read(folder)
+    settings: dict[str, Any] = facts.get("settings", facts["recipe"]["settings"])
+    return {name: value for name, value in settings.items() if isinstance(value, str | int | float)}
+
+
+def undone(folder: Path) -> int:
+    """Return how many of its images a run left without a result: none where it came to its end.
+
+    Raises MicroError where the folder holds no record of a run, or the run goes on or was killed: its tables lag.
+    """
+    facts = _read(folder)
+    if facts["state"] == "running":
+        raise MicroError(
+            f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
+            f"command come to its end, first."
+        )
+    counts = facts["counts"]
+    return int(counts["images"] - counts["done"] - counts["quarantined"])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
+    return facts
+
+
+def undone_named(folder: Path) -> dict[str, str]:
+    """Return what `undone` counts as what is left out, and why; nothing where nothing is."""
+    count = undone(folder)
+    return (
+        {f"{count} image{'s' * (count > 1)}": "no result yet. The same command goes on with the run"} if count else {}
+    )
 
 
 def _asked(identity: Identity) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run_steps(
         alarm = None if engine.reference is None else DriftAlarm.of_run(engine.reference, watchers, arrivals.total)
         watchers = watchers if alarm is None else (alarm, *watchers)
         station = _staff(engine, ledger, Job(identity, place.store or out, out, manners), watchers, stop)
-        record = Record(out, identity, str(engine.device), ledger.name)
+        record = Record(out, identity, engine.settings, str(engine.device), ledger.name)
 
         def publish(state: str) -> None:
             tables.export(ledger.database, out)

@@ -45,6 +45,7 @@ runs = sa.Table(
 
 # One row an image, which is a name and the bytes under it. run_id: who works or worked on it. address: where its bytes
 # lie. stamp: what the file system said of the file that was read, so that an unchanged one need not be read again.
+# stored: when its result was, or when a file that had held other bytes or lain elsewhere was found to hold these.
 # labels: the label file, relative to the run's folder. columns: the measures in their order, each with its kind, so
 # that the wide tables need not look at every region to know their head.
 images = sa.Table(

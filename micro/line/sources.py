@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -33,6 +34,7 @@ _OUR_FOLDERS = frozenset((LABELS_NAME, CORRECTIONS_NAME))
 _OUR_MAPS = {"strip.png": ("strip.json", "strip.csv"), "map.png": ("tiles.csv", "flakes.csv")}
 # What tells one version of a remote file from the next: the first of these that its server gives.
 _VERSION_KEYS = ("ETag", "etag", "md5", "contentHash", "LastModified", "last_modified", "mtime", "created")
+_LOCAL = ("file://", "local://")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -91,6 +93,16 @@ class _Place:
     look: Callable[[], dict[str, str | None]]
     is_searched: bool = True
     accepts: Callable[[str], bool] | None = None
+
+    def holds(self, path: str) -> bool:
+        """Whether a local file is, or is as soon as it appears, among those that looking finds."""
+        if self.accepts is not None:
+            return self.accepts(path)
+        if is_address(self.root):
+            return False
+        with suppress(MicroError, OSError):
+            return path in self.look()
+        return False
 
 
 class Search:
@@ -155,7 +167,7 @@ class Search:
     def source(self, path: str) -> Source | None:
         """Return the image that a file which appeared in one of `folders` is, or None where it is none of ours."""
         for place in self._places:
-            if place.accepts is not None and place.accepts(path):
+            if place.holds(path):
                 return self._source(place, path)
         return None
 
@@ -281,8 +293,16 @@ def _in_list(listing: Path) -> dict[str, str | None]:
     except OSError as fault:
         raise MicroError(f"{listing}: the list cannot be read ({fault.strerror}).") from fault
     entries = (line.strip() for line in lines)
-    paths = (entry if is_address(entry) else str(_absolute(listing.parent / entry)) for entry in entries if entry)
-    return dict.fromkeys(paths)
+    return dict.fromkeys(_listed(entry, listing.parent) for entry in entries if entry)
+
+
+def _listed(entry: str, folder: Path) -> str:
+    """Return the address of a line of a list in that folder; one of this machine's own files is a path."""
+    if is_address(entry):
+        if not entry.startswith(_LOCAL):
+            return entry
+        entry = system_of(entry)[1]
+    return str(_absolute(folder / entry))
 
 
 def _matching(pattern: str, root: str) -> dict[str, str | None]:

@@ -28,6 +28,7 @@ from micro.line.sources import Source
 from micro.line.watcher import Depth, Read, Receipt, RunSummary, SetAside, Stored, Watcher, tell
 from micro.micrograph import Item, Micrograph
 from micro.regions import Maker, Prediction, Progress, Quarantined
+from micro.tasks import TaskSettings
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class Judge(Protocol):
     @property
     def device(self) -> object:
         """What they run on; its text is recorded."""
+
+    @property
+    def settings(self) -> TaskSettings:
+        """What its task goes by: the recipe's settings, and those of its bundle and task where that names none."""
 
     @property
     def reference(self) -> Reference | None:
@@ -219,12 +224,13 @@ class Station:
                 continue
             row = self._same(arrival.source, rows, sifted)
             if row is None:
-                failed = [row.id for row in rows if row.state == QUARANTINED]
+                # the one that failed last becomes this image: of a name there is one open image at most
+                failed = [row.id for row in rows if row.state == QUARANTINED][-1:]
                 sifted.again += failed
                 if not failed:
                     sifted.new[name] = arrival.source.address
                 sifted.wanted[name] = arrival
-            elif self._is_to_be_redone(row):
+            elif self._is_to_be_redone(row, arrival.source):
                 sifted.again.append(row.id)
                 sifted.wanted[name] = arrival
             elif self._arrivals.total is not None:
@@ -242,6 +248,8 @@ class Station:
             stamp = self._reader.stamp(source)
             for row in rows:
                 if row.stamp == stamp:
+                    if row is not rows[-1]:  # on a server, other bytes lay there meanwhile
+                        sifted.moved[row.id] = Seen(source.address, stamp, row.sha256)
                     return row
             digest = self._reader.digest(source)
         if digest is None and done:
@@ -253,10 +261,15 @@ class Station:
                 return row
         return None
 
-    def _is_to_be_redone(self, row: Known) -> bool:
+    def _is_to_be_redone(self, row: Known, source: Source) -> bool:
         if row.state == QUARANTINED:
             return self._manners.retry_quarantined
-        return row.labels is not None and row.out == str(self._out) and not (self._out / row.labels).exists()
+        if row.labels is None or row.out != str(self._out) or (self._out / row.labels).exists():
+            return False
+        with suppress(Exception):  # a result without its label file is better than none
+            self._reader.digest(source)
+            return True
+        return False
 
     def _take(self, sifted: _Sifted) -> list[Claimed]:
         self._ledger.restamp(sifted.moved)

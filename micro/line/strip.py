@@ -1,10 +1,10 @@
 """The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
 
-import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,9 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
-from micro.line import RECORD_NAME
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
+from micro.line.record import undone
 from micro.strip import Camera, Layout, Period, find_period
 from micro.strip.layout import SHORTEST_PERIOD_MM
 
@@ -64,7 +64,7 @@ class StripMap:
 
     length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
     corrected: frames that count as what a person said of them. left_out: images that no camera of the layout took.
-    blind: cameras of the layout that took none.
+    blind: cameras of the layout that took none. seen: which share of the length each camera's frames show, 0 to 1.
     """
 
     layout: Layout
@@ -76,6 +76,7 @@ class StripMap:
     corrected: int
     left_out: int
     blind: tuple[str, ...]
+    seen: Mapping[str, float]
     unclear: Unclear
     verdict: StripVerdict
 
@@ -84,6 +85,7 @@ class StripMap:
         lines = [
             f"{self.length_mm / 1000:.2f} m of strip, {self.frames} frames, {len(self.marks)} marks",
             *(f"  {each}" for each in map(_words, self.returning)),
+            f"  {self.describe_seen()}",
         ]
         if self.corrected:
             lines.append(f"  frames that count as what a person said of them: {self.corrected}")
@@ -92,6 +94,11 @@ class StripMap:
         if self.blind:
             lines.append(f"  cameras of the layout that took no image: {', '.join(self.blind)}")
         return "\n".join((*lines, self.verdict.describe()))
+
+    def describe_seen(self) -> str:
+        """Return how much of the strip each camera saw to print; what is not all of it never reads as 100 %."""
+        shares = (f"{name} {math.floor(1000 * share + 1e-6) / 10:g} %" for name, share in self.seen.items())
+        return f"seen of its length: {', '.join(shares)}"
 
 
 class _Frame(NamedTuple):
@@ -116,7 +123,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
             regions[row["image"], row["sha256"]].append(row)
     except (OSError, pa.ArrowInvalid) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
-    to_do = _to_do(folder)
+    to_do = undone(folder)
     if rules is not None:
         _refuse_unknown(rules, layout, folder, images, regions.values())
     placed = _placed(images, layout)
@@ -132,7 +139,8 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         key = frame.row["image"], frame.row["sha256"]
         as_said, regions[key] = judge.corrected(frame.row, regions[key], words[frame.row["sha256"]])
         done[number] = frame._replace(row=as_said)
-    marks = [mark for frame in done for mark in _marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]])]
+    marks_of = [_marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]]) for frame in done]
+    marks = _counted_once(done, marks_of)
     unclear = Unclear(
         review=sum(frame.row["verdict"] == REVIEW for frame in done),
         unseen=len(placed) - len(done) + max(_missing(placed, layout), to_do),
@@ -144,34 +152,21 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     ]
     ends = [frame.along_mm + _length_mm(frame) for frame in done]
     first_mm = min((frame.along_mm for frame in done), default=0.0)
+    length_mm = max(ends, default=0.0) - first_mm
     return StripMap(
         layout=layout,
         marks=tuple(sorted(marks, key=lambda mark: (mark.along_mm, mark.across_mm))),
         returning=tuple(_returning(marks, layout, max(map(_length_mm, done), default=0.0))),
         first_mm=first_mm,
-        length_mm=max(ends, default=0.0) - first_mm,
+        length_mm=length_mm,
         frames=len(done),
         corrected=len(spoken_of),
         left_out=len(images) - len(placed),
         blind=tuple(camera.name for camera in layout.cameras if all(frame.camera != camera for frame in placed)),
+        seen={camera.name: _seen_mm(done, camera) / (length_mm or 1) for camera in layout.cameras},
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
-
-
-def _to_do(folder: Path) -> int:
-    """Return how many of its images a run left undone; raise MicroError where it goes on or was killed."""
-    try:
-        facts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
-    if facts["state"] == "running":
-        raise MicroError(
-            f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
-            f"command come to its end, first."
-        )
-    counts = facts["counts"]
-    return int(counts["images"] - counts["done"] - counts["quarantined"])
 
 
 def _refuse_unknown(
@@ -234,6 +229,17 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
 
 def _length_mm(frame: _Frame) -> float:
     return float((frame.row["height_px"] or 0) * frame.camera.mm_per_px_along)
+
+
+def _seen_mm(frames: Sequence[_Frame], camera: Camera) -> float:
+    """Return how much of the strip the frames of a camera show, which are in their order along it; overlaps once."""
+    seen_mm, until_mm = 0.0, -math.inf
+    for frame in frames:
+        if frame.camera == camera:
+            end_mm = frame.along_mm + _length_mm(frame)
+            seen_mm += max(0.0, end_mm - max(until_mm, frame.along_mm))
+            until_mm = max(until_mm, end_mm)
+    return seen_mm
 
 
 def _refuse_twice(frames: Sequence[_Frame], layout: Layout) -> None:
@@ -325,6 +331,30 @@ def _marks(frame: _Frame, layout: Layout, regions: Sequence[Mapping[str, Any]]) 
             for each in regions
         ]
     return [mark(row["height_px"] / 2, row["width_px"] / 2, None, row)]
+
+
+def _counted_once(frames: Sequence[_Frame], marks_of: Sequence[Sequence[Mark]]) -> list[Mark]:
+    """Return the marks of all frames but those that the frame before or behind shows larger, where the two overlap.
+
+    frames: as `_placed` sorts them. Only marks of which both frames tell are left out: none is lost.
+    """
+    again: set[Mark] = set()
+    for (one, of_one), (other, of_other) in pairwise(zip(frames, marks_of, strict=True)):
+        end_mm = one.along_mm + _length_mm(one)
+        if one.camera != other.camera or other.along_mm >= end_mm:
+            continue
+        for first, second in product(of_one, of_other):
+            if (first.along_mm >= other.along_mm or second.along_mm < end_mm) and _is_one_defect(first, second):
+                again.add(min(first, second, key=lambda mark: (mark.verdict == NG, mark.area_mm2)))
+    return [mark for marks in marks_of for mark in marks if mark not in again]
+
+
+def _is_one_defect(one: Mark, other: Mark) -> bool:
+    """Whether two regions have one class, and the middle of one lies in the circle of the other's area."""
+    if one.area_mm2 is None or other.area_mm2 is None or one.class_name != other.class_name:
+        return False
+    apart_mm = math.hypot(one.along_mm - other.along_mm, one.across_mm - other.across_mm)
+    return apart_mm <= math.sqrt(max(one.area_mm2, other.area_mm2) / math.pi)
 
 
 def _returning(marks: Sequence[Mark], layout: Layout, frame_mm: float) -> list[Returning]:

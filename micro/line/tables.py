@@ -41,6 +41,7 @@ _REGION_TAIL = {"sha256": pa.string()}
 _FIRST_COLUMNS = ("area_px", "area_um2", "centroid_x_px", "centroid_y_px")
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 _HAS_RESULT = images.c.state.in_((DONE, QUARANTINED))
+_IN_ORDER = (images.c.name, images.c.stored, images.c.id)
 
 Cells = dict[str, Sequence[Any]]
 """Rows as columns: name -> one cell a row."""
@@ -71,7 +72,7 @@ def image_cells(database: sa.Engine, count: int = 5000) -> Iterator[Cells]:
     """Yield the images that have a result, in the order of their names and of time, at most count at a time."""
     plain = [images.c[name] for name in (*_IMAGE_HEAD, *_IMAGE_TAIL) if name not in ("image", "notes")]
     query = sa.select(images.c.name.label("image"), *plain, *map(_packed, (images.c.class_scores, images.c.notes)))
-    for cells in _batches(database, query.where(_HAS_RESULT).order_by(images.c.name, images.c.id), count):
+    for cells in _batches(database, query.where(_HAS_RESULT).order_by(*_IN_ORDER), count):
         scores = _unpacked(cells.pop("class_scores"))
         notes = ["; ".join(each or ()) or None for each in _unpacked(cells["notes"])]
         yield {**cells, **_spread(scores, "p_"), "notes": notes}
@@ -82,7 +83,7 @@ def region_cells(database: sa.Engine, count: int = 20000) -> Iterator[Cells]:
     plain = [column for column in regions.c if column is not regions.c.columns]
     query = sa.select(images.c.name.label("image"), images.c.sha256, *plain, _packed(regions.c.columns))
     query = query.join_from(regions, images).where(_HAS_RESULT)
-    for cells in _batches(database, query.order_by(images.c.name, images.c.id, regions.c.index), count):
+    for cells in _batches(database, query.order_by(*_IN_ORDER, regions.c.index), count):
         yield {**_spread(_unpacked(cells.pop("columns"))), **cells}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from micro.drift import Shift, Statistics
+from micro.errors import MicroError
 from micro.line.identity import Identity
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
@@ -149,5 +150,7 @@ def tell(watchers: Sequence[Watcher], event: Event) -> None:
     for watcher in watchers:
         try:
             watcher(event)
+        except MicroError as fault:
+            log.error("%s", fault)
         except Exception:  # the images matter more than who watches them
             log.exception("a watcher of the line failed on %s", type(event).__name__)

@@ -18,6 +18,7 @@ from micro.decide import NG, OK, REVIEW
 from micro.errors import MicroError
 from micro.line import RECORD_NAME, REPORT_NAME, schema
 from micro.line.reading import Look, Reader
+from micro.line.record import settings_of
 from micro.line.sources import Source
 from micro.line.watcher import Ended, Event, Watcher
 from micro.report import account, charts, page, pictures
@@ -113,6 +114,7 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "name": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "record": record,
+        "settings": settings_of(folder),
         "account": found,
         "verdicts": [verdict for verdict in VERDICTS if verdict in found.verdicts],
         "styles": STYLES,

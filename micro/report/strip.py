@@ -59,6 +59,7 @@ def write_strip(strip: StripMap, folder: Path) -> None:
         "unclear": asdict(strip.unclear),
         "left_out": strip.left_out,
         "blind": strip.blind,
+        "seen": strip.seen,
         "layout": strip.layout.model_dump(mode="json"),
     }
     (folder / RECORD_NAME).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -73,7 +74,8 @@ def picture(strip: StripMap) -> Image.Image:
     panels = len(sides) + len(strip.returning)
     sheet = Image.new("RGB", (WIDTH_PX, 70 + panels * (PANEL_PX + GAP_PX + TEXT_PX) + 20), PAPER)
     pen = ImageDraw.Draw(sheet)
-    _write(pen, LEFT_PX, 12, f"{strip.verdict.verdict} by {strip.verdict.rules}: {strip.length_mm / 1000:.2f} m")
+    length = f"{strip.length_mm / 1000:.2f} m, {strip.describe_seen()}"
+    _write(pen, LEFT_PX, 12, f"{strip.verdict.verdict} by {strip.verdict.rules}: {length}")
     _legend(pen, strip.marks, colour_of)
     top_px = 70 + TEXT_PX
     ends = (strip.first_mm / 1000, (strip.first_mm + max(strip.length_mm, 1)) / 1000)

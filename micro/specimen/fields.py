@@ -18,6 +18,7 @@ from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import opened
 from micro.line import LABELS_NAME, schema
 from micro.line.corrections import Correction, said_of
+from micro.line.record import settings_of, undone, undone_named
 from micro.line.sources import find
 from micro.specimen.edits import PLACE
 
@@ -72,10 +73,17 @@ def of_command(sources: Sequence[str], images: Path | None = None, store: str | 
     return of_run(runs[0], store)
 
 
+def without_result(sources: Sequence[str]) -> dict[str, str]:
+    """Return how many images of the run that a command line names have no result yet, as `left_out` names others."""
+    runs = (Path(source) for source in sources if is_run(Path(source)))
+    return {name: why for folder in runs for name, why in undone_named(folder).items()}
+
+
 def left_out(sources: Sequence[str], store: str | None = None) -> dict[str, str]:
-    """Return the images of the run that a command line names of which there are no labels, each with the reason."""
-    columns = (schema.images.c.name, schema.images.c.state, schema.images.c.error)
-    query = sa.select(*columns).where(schema.images.c.labels.is_(None)).order_by(schema.images.c.name)
+    """Return the images of a named run that have a result and no labels, each with the reason."""
+    columns = (schema.images.c.name, schema.images.c.error)
+    ended = schema.images.c.state.in_((schema.DONE, schema.QUARANTINED))
+    query = sa.select(*columns).where(schema.images.c.labels.is_(None), ended).order_by(schema.images.c.name)
     rows = (row for source in sources if is_run(Path(source)) for row in _asked(Path(source), store, query))
     return {row["name"]: _reason(row) for row in rows}
 
@@ -84,7 +92,7 @@ def _reason(row: Mapping[str, Any]) -> str:
     """Return why an image has no labels; what is wrong with a file begins with its name, which the reader sees."""
     if row["error"]:
         return str(row["error"]).removeprefix(f"{row['name']}: ")
-    return "no labels" if row["state"] == schema.DONE else "not done"
+    return "no labels"
 
 
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
@@ -135,8 +143,10 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
 
     folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
 
-    Raises MicroError where there is no such run, no image of it has labels, or these are of other things than grains.
+    Raises MicroError where there is no such run or it goes on, no image of it has labels, or these are of other things
+    than grains.
     """
+    undone(folder)
     rows = [row for row in _rows(folder / IMAGES) if row["labels"]]
     if not rows:
         raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
@@ -152,13 +162,16 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
     kept = _kept(folder, store)
-    return [_of_row(folder, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows]
+    asked = settings_of(folder)
+    return [
+        _of_row(folder, asked, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows
+    ]
 
 
 def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
-    """Return what only the ledger knows of the images of a run, by label file: their address, and what was asked."""
-    columns = (schema.images.c.labels, schema.images.c.address, schema.runs.c.recipe)
-    query = sa.select(*columns).join(schema.runs).where(schema.images.c.labels.is_not(None))
+    """Return what only the ledger knows of the images of a run, by label file: their address."""
+    columns = (schema.images.c.labels, schema.images.c.address)
+    query = sa.select(*columns).where(schema.images.c.labels.is_not(None))
     return {row["labels"]: row for row in _asked(folder, store, query)}
 
 
@@ -173,9 +186,15 @@ def _asked(folder: Path, store: str | None, query: sa.Select[Any]) -> list[dict[
         engine.dispose()
 
 
-def _of_row(folder: Path, row: Mapping[str, Any], found: Mapping[int, Place], said: Sequence[Correction]) -> Labelled:
+def _of_row(
+    folder: Path,
+    asked: Mapping[str, Any],
+    row: Mapping[str, Any],
+    found: Mapping[int, Place],
+    said: Sequence[Correction],
+) -> Labelled:
     said = [each for each in said if each.sha256 == row["sha256"]]
-    settings = "".join(f", {key}={value}" for key, value in row["recipe"]["settings"].items())
+    settings = "".join(f", {key}={value}" for key, value in asked.items())
     original = folder / row["labels"]
     corrected = said[-1].labels if said else None
     return Labelled(

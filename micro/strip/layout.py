@@ -12,6 +12,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from micro.document import no_truth, read_yaml
 from micro.errors import BadSetting
 
 # Rolls of a strip mill and of its straighteners have diameters of 0.05 to 2 m.
@@ -38,6 +39,8 @@ class Camera(BaseModel):
     along_mm: float = 0.0
     across_mm: float = 0.0
     is_mirrored: bool = False
+
+    _no_truth = field_validator("mm_per_px_along", "mm_per_px_across", "along_mm", "across_mm", mode="before")(no_truth)
 
     def across(self, column_px: float) -> float:
         """Return the place across the strip of a column, in mm from its left edge."""
@@ -66,6 +69,8 @@ class Layout(BaseModel):
     rolls_mm: dict[str, float] = Field(default_factory=dict)
     longest_period_mm: float = Field(default=LONGEST_PERIOD_MM, gt=0)
 
+    _no_truth = field_validator("*", mode="before")(no_truth)
+
     @field_validator("frame_number")
     @classmethod
     def _has_a_group(cls, expression: str) -> str:
@@ -91,7 +96,7 @@ class Layout(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a layout from YAML; raise BadSetting when the file holds none."""
         try:
-            made = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            made = cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not the layout of a line. {fault}") from fault
         if made.positions is not None:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from micro.card import START
+from micro.card import START, Card
+from micro.document import no_truth
 from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -32,13 +33,7 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_truth(cls, value: object) -> object:
-        # pydantic takes true for 1, and YAML takes yes and on for true
-        if isinstance(value, bool):
-            raise ValueError("a number or a word is needed, and not true or false")
-        return value
+    _no_truth = field_validator("*", mode="before")(no_truth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +176,23 @@ class Task:
     def named(self, classes: tuple[str, ...]) -> "Task":
         """Return this task for the classes of a folder or a bundle; a task with outputs of its own stays as it is."""
         return self if self.of_classes is None else self.of_classes(classes)
+
+
+def settings_of(task: Task, card: Card, recipe: Recipe) -> TaskSettings:
+    """Return the settings by which a bundle answers: those of the recipe, else of its card, else of the task.
+
+    Raises BadSetting where the task does not take them.
+    """
+    try:
+        found = task.settings.model_validate({**card.settings, **recipe.settings})
+    except ValidationError as fault:
+        offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
+        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
+        raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+    if task.refuse is not None:
+        there = (card.classifier, card.segmenter)
+        task.refuse(found, tuple(name for network in there if network for name in network.outputs))
+    return found
 
 
 def names() -> tuple[str, ...]:

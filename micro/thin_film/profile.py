@@ -6,6 +6,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from micro.document import read_yaml
 from micro.errors import BadSetting
 
 MOST_POINT_LAYERS = 10
@@ -62,6 +63,6 @@ class Profile(_Part):
     def load(cls, path: Path) -> Self:
         """Read a profile from YAML; raise BadSetting when it is not one."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not a microscope profile. `micro profile` makes one. {fault}") from fault

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from micro.bundle import Bundle
 from micro.card import Card, DataSource
+from micro.document import read_yaml
 from micro.errors import BadSetting
 from micro.folder import Annotated, AnnotatedFolder
 from micro.micrograph import Micrograph
@@ -49,7 +50,7 @@ class About(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read the YAML file; raise BadSetting when it says something else."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
             raise BadSetting(f"{path}: not a description of a bundle. {fault}") from fault
 

@@ -15,6 +15,7 @@ from micro import bundle as bundles
 from micro import networks, tasks
 from micro.bundle import Bundle
 from micro.card import NetworkSpec
+from micro.document import read_yaml
 from micro.engine import pick_device
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
@@ -283,7 +284,7 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     to train on or to measure.
     """
     try:
-        edited = TrainingPlan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        edited = TrainingPlan.model_validate(read_yaml(path))
     except ValidationError as fault:
         reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
         raise BadSetting(f"{path}: not a plan. {reasons}") from fault
