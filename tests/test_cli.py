@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -89,6 +90,18 @@ def test_bad_images_are_quarantined_and_the_others_done(bundles, tmp_path, capsy
     assert counts["quarantined"] == bad > 20
     assert counts["done"] == len(expected) - bad
     assert "quarantined: " in capsys.readouterr().err
+
+
+def test_names_that_the_locale_cannot_write_are_escaped_and_end_nothing(bundles, images, tmp_path):
+    command = ["predict", images, "--model", bundles / "grains-random", "--out", tmp_path / "Öl", "--device", "cpu"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "micro", *map(str, command)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert rb"2 images done" in ended.stdout
+    assert rb"\xd6l" in ended.stdout
 
 
 def test_an_ng_image_sets_the_exit_code_only_when_asked(bundles, images, tmp_path):

@@ -1,5 +1,6 @@
 """The application that the verbs belong to, and how a command line ends."""
 
+import io
 import logging
 import signal
 import sys
@@ -71,6 +72,8 @@ def make_room(path: Path) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale cannot write is escaped, and ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
