@@ -87,3 +87,13 @@ def test_the_verb_ranks_a_folder_and_leaves_out_what_is_annotated(tmp_path, caps
     first = (tmp_path / "s.csv").read_bytes()
     assert cli.run([*command, "--known", str(tmp_path / "old")]) == 1
     assert (tmp_path / "s.csv").read_bytes() == first
+
+
+def test_a_list_goes_into_a_folder_that_is_made_and_a_place_for_none_is_refused_before_the_work(tmp_path, capsys):
+    bundle = make_bundle(tmp_path / "b", SMALL_CLASSIFIER, task="defects")
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    command = ["suggest", str(tmp_path / "a.png"), "--model", str(bundle.folder), "--out"]
+    assert cli.run([*command, str(tmp_path / "made" / "next.csv")]) == 0
+    capsys.readouterr()
+    assert cli.run([*command, str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: is a folder. Name a file in it.\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.app import DONE, SOME_FAILED, app, make_room
 from micro.cli.screen import Shown, err, out, watched
 from micro.errors import UnreadableImage
 
@@ -46,6 +46,7 @@ def suggest(
     """
     from micro.line.sources import find
 
+    make_room(out_file)
     asked = find(sources)
     there = [] if known is None else find([str(known / "images" if (known / "images").is_dir() else known)])
     from micro.engine import Engine
