@@ -37,6 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lobed", type=float, default=0.0, help="largest share of drawn grains that are not convex")
     parser.add_argument("--period-mm", type=float, default=1570.0, help="of the roll mark on a coil")
     asked = parser.parse_args(arguments)
+    if asked.count < 1:
+        parser.error(f"--count {asked.count}: draw one scene or more")
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        parser.error(f"{asked.out}: cannot be written there ({fault.strerror})")
     if asked.kind == "coil":
         save_coil(asked.out, asked.count, asked.seed, asked.period_mm)
         return
