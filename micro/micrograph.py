@@ -41,7 +41,7 @@ class Micrograph:
             pixels = pixels[..., np.newaxis]
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
             raise UnreadableImage(
-                f"{self.name}: an image is (Y, X), (Y, X, 1) or (Y, X, 3), and this one is {self.pixels.shape}. "
+                f"{self.name}: an image is (Y, X), (Y, X, 1) or (Y, X, 3), and this one is {pixels.shape}. "
                 f"Take one plane of a stack, or name the channels."
             )
         if 0 in pixels.shape:

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -89,6 +91,52 @@ def test_bad_images_are_quarantined_and_the_others_done(bundles, tmp_path, capsy
     assert counts["quarantined"] == bad > 20
     assert counts["done"] == len(expected) - bad
     assert "quarantined: " in capsys.readouterr().err
+
+
+def test_names_that_the_locale_cannot_write_are_escaped_and_end_nothing(bundles, images, tmp_path):
+    command = ["predict", images, "--model", bundles / "grains-random", "--out", tmp_path / "Öl", "--device", "cpu"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "micro", *map(str, command)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert rb"2 images done" in ended.stdout
+    assert rb"\xd6l" in ended.stdout
+
+
+def test_a_run_whose_progress_nobody_reads_any_more_is_interrupted_in_order(bundles, images, tmp_path):
+    out = tmp_path / "out"
+    command = ["predict", images, "--model", bundles / "grains-random", "--out", out, "--progress", "json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, "-m", "micro", *map(str, command)], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert ended.returncode == 130
+    assert ended.stderr == b"Interrupted. The same command goes on from here.\n"
+    assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("models", "Interrupted."), ("train", "Interrupted. The same command goes on from here with --resume.")],
+)
+def test_only_a_verb_that_keeps_what_is_done_says_that_it_goes_on(verb, words, monkeypatch, capsys):
+    def interrupt(_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("micro.cli.app.app", interrupt)
+    assert micro(verb) == 130
+    assert capsys.readouterr().err == f"{words}\n"
+
+
+def test_a_full_disk_that_names_no_file_is_a_sentence_and_2(monkeypatch, capsys):
+    def fail(_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("micro.cli.app.app", fail)
+    assert micro("models") == 2
+    assert capsys.readouterr().err.startswith("No space left on device. Check")
 
 
 def test_an_ng_image_sets_the_exit_code_only_when_asked(bundles, images, tmp_path):

@@ -150,6 +150,12 @@ def test_the_recipes_pixel_size_wins_and_is_recorded(segmenter):
     assert (found.pixel_size_um, found.pixel_size_source) == (0.25, "given by the user")
 
 
+@pytest.mark.parametrize("image", [np.zeros((64, 64), np.uint8), "image.png"])
+def test_what_is_no_micrograph_is_refused_with_the_way_to_make_one(segmenter, image):
+    with pytest.raises(UnreadableImage, match=r"micro\.read\(path\), or micro\.Micrograph\(pixels"):
+        Engine(segmenter, device="cpu").predict(image)
+
+
 def test_an_unknown_setting_lists_those_there_are(segmenter):
     with pytest.raises(BadSetting, match=r"min_size.*min_area_px="):
         Engine(segmenter, Recipe(model="x", settings={"min_size": 3}), device="cpu")

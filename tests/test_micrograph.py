@@ -23,6 +23,11 @@ def test_what_is_not_one_plane_of_grey_or_rgb_is_refused(shape):
         Micrograph(np.zeros(shape, np.uint8))
 
 
+def test_a_list_of_the_wrong_shape_is_refused_as_an_array_is():
+    with pytest.raises(UnreadableImage, match=r"this one is \(1,\)"):
+        Micrograph([1])
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.float64, np.bool_, np.complex64])
 def test_other_pixel_types_are_refused(dtype):
     with pytest.raises(UnreadableImage, match="uint8, uint16 or float32"):

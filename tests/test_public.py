@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,7 @@ def test_torch_is_not_loaded_by_what_does_not_need_it(module):
 def test_no_screen_is_loaded_by_the_engine():
     code = "import sys, micro.engine, micro.training; assert not {'qtpy', 'napari', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_types_of_the_package_are_there_for_those_who_check_theirs():
+    assert (Path(micro.__file__).parent / "py.typed").is_file()

@@ -429,6 +429,12 @@ def test_an_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
         run(folder_of(tmp_path / "in", 1), tmp_path / "out")
 
 
+def test_an_out_whose_name_is_no_text_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RunRefused, match="no UTF-8"):
+        run(folder_of(tmp_path / "in", 1), tmp_path / "l\udcfcn")
+    assert [each.name for each in tmp_path.iterdir()] == ["in"]
+
+
 def test_a_thousand_results_cost_less_than_two_seconds_of_one_core(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 1000)
     began = time.process_time()

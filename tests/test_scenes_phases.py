@@ -16,6 +16,17 @@ def test_the_same_seed_draws_the_same_field_and_another_seed_another():
     assert (first.labels != other.labels).any()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["phases", "FILE"], "cannot be written there"), (["phases", "OUT", "--count", "0"], "--count is 1")],
+)
+def test_scenes_that_cannot_be_drawn_are_refused_in_a_sentence(arguments, words, tmp_path, capsys):
+    (tmp_path / "FILE").touch()
+    with pytest.raises(SystemExit, match="2"):
+        command.main([arguments[0], str(tmp_path / arguments[1]), *arguments[2:]])
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_region_is_a_connected_piece_of_one_phase(seed):
     scene = phases.draw(seed, 300, 256)

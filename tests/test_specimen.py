@@ -417,6 +417,12 @@ def test_specks_are_given_to_their_neighbours_on_request(tmp_path: Path):
     assert not any("specks" in warning for warning in given["warnings"])
 
 
+def test_a_smallest_area_below_zero_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    formats.write_labels(tmp_path / "a.tif", drawn(9), UM)
+    assert cli.run(["measure", str(tmp_path), "--min-area-px", "-5", "--out", str(tmp_path / "out")]) == 2
+    assert "--min-area-px -5: an area is 0 px or more" in capsys.readouterr().err
+
+
 def test_where_all_grains_are_smaller_than_asked_for_the_number_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

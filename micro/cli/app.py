@@ -1,6 +1,8 @@
 """The application that the verbs belong to, and how a command line ends."""
 
+import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -14,6 +16,11 @@ from micro.cli.screen import err
 from micro.errors import MicroError
 
 DONE, SOME_FAILED, REFUSED, NOT_GOOD, INTERRUPTED = 0, 1, 2, 3, 130
+# The verbs that keep what is done when they are interrupted; the others begin anew.
+_GOES_ON = {
+    "predict": " The same command goes on from here.",
+    "train": " The same command goes on from here with --resume.",
+}
 
 
 def _version() -> str:
@@ -71,6 +78,8 @@ def make_room(path: Path) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale cannot write is escaped, and ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -85,12 +94,20 @@ def run(arguments: list[str]) -> int:
     except MicroError as fault:
         err.print(str(fault))
         return REFUSED
+    except BrokenPipeError:  # whoever read what is printed has gone, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _interrupted(arguments)
     except OSError as fault:
-        if fault.filename is None:
+        if fault.strerror is None:
             raise
-        err.print(f"{fault.filename}: {fault.strerror}. Check the path, the permissions and the disk.")
+        place = "" if fault.filename is None else f"{fault.filename}: "  # a full disk names no file
+        err.print(f"{place}{fault.strerror}. Check the path, the permissions and the disk.")
         return REFUSED
     except KeyboardInterrupt:
-        err.print("Interrupted. The same command goes on from here.")
-        return INTERRUPTED
+        return _interrupted(arguments)
     return code if isinstance(code, int) else DONE
+
+
+def _interrupted(arguments: list[str]) -> int:
+    err.print(f"Interrupted.{_GOES_ON.get(arguments[0], '')}")
+    return INTERRUPTED

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from micro.cli.app import DONE, INTERRUPTED, SOME_FAILED, app, make_room
-from micro.cli.screen import Shown, err, out, watched
+from micro.cli.app import DONE, SOME_FAILED, app, make_room
+from micro.cli.screen import Shown, out, watched
 from micro.errors import BadSetting, MicroError
 
 # What --from says for random weights.
@@ -156,11 +156,7 @@ def train(
         unlabelled=folders.unlabelled(unlabelled) if unlabelled else (),
         device=device,
     )
-    try:
-        outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
-    except KeyboardInterrupt:
-        err.print("Interrupted. The same command with --resume goes on from here.")
-        return INTERRUPTED
+    outcome = watched(training.train_steps(planned, annotated, out_dir, making, resume), "steps", progress)
     out.print((out_dir / "README.md").read_text(encoding="utf-8"))
     from micro.report.training import PAGE_NAME, write_training
 

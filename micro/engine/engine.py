@@ -19,7 +19,7 @@ from micro import networks, tasks
 from micro.card import Card, NetworkSpec
 from micro.decide import OK, together
 from micro.engine.stream import Item, Lanes, Result, stream
-from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize
+from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize, UnreadableImage
 from micro.formats import MAX_PIXELS
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -234,6 +234,11 @@ class Engine:
         )
 
     def _prepare(self, image: Micrograph) -> _Job:
+        if not isinstance(image, Micrograph):
+            raise UnreadableImage(
+                f"An image is a micro.Micrograph, and this is {type(image).__name__}. Pass micro.read(path), or "
+                f"micro.Micrograph(pixels, pixel_size_um=0.5) for an array."
+            )
         if self.recipe.pixel_size_um is not None:
             image = replace(image, pixel_size_um=self.recipe.pixel_size_um, pixel_size_source="given by the user")
         pixels, notes = with_channels(image.pixels, self.card.channels)

@@ -58,7 +58,7 @@ def run_steps(
     Raises RunRefused when `place` is in use, holds results of another recipe, bundle or version, or cannot be written.
     """
     identity = Identity.of(recipe, engine.maker, version("micro"))
-    out = place.out.absolute()
+    out = _named_in_text(place.out.absolute())
     with hold.held(out) if place.store is None else nullcontext(), closing(_opened(place, out, identity)) as ledger:
         stop = stop or threading.Event()
         alarm = None if engine.reference is None else DriftAlarm.of_run(engine.reference, watchers, arrivals.total)
@@ -90,6 +90,15 @@ def run_steps(
                     publish(state)
             tell(watchers, Ended(state, station.summary()))
         return station.summary()
+
+
+def _named_in_text(out: Path) -> Path:
+    """Return a folder that the ledger and the tables can name; raise RunRefused for any other."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as fault:
+        raise RunRefused(f"{out}: its name holds bytes that are no UTF-8. Give another --out.") from fault
+    return out
 
 
 def _staff(

@@ -49,8 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--count is 1 or more, and --seed 0 or more")
     try:
         _draw(asked)
-    except (OSError, ValueError) as fault:
+    except ValueError as fault:
         parser.error(str(fault))
+    except OSError as fault:
+        parser.error(f"{asked.out}: cannot be written there ({fault.strerror})")
 
 
 def _draw(asked: argparse.Namespace) -> None:

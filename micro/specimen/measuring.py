@@ -17,7 +17,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from micro import formats, measure
-from micro.errors import MicroError, UnknownPixelSize, UnreadableImage
+from micro.errors import BadSetting, MicroError, UnknownPixelSize, UnreadableImage
 from micro.formats import LabelFile, PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import replacing
@@ -41,11 +41,16 @@ class Reading:
     size: of a pixel, above what the files say.
     boundary_value: pixels of this value are boundaries, and grains are what they part; None for numbered grains.
     min_area_px: smaller grains are given to their neighbours.
+    Raises BadSetting where that is less than nothing.
     """
 
     size: PixelSize = UNKNOWN
     boundary_value: int | None = None
     min_area_px: int = 1
+
+    def __post_init__(self) -> None:
+        if self.min_area_px < 0:
+            raise BadSetting(f"--min-area-px {self.min_area_px}: an area is 0 px or more.")
 
 
 @dataclass(frozen=True, eq=False)
