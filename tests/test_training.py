@@ -558,20 +558,13 @@ def test_an_edited_plan_for_frames_that_cannot_be_followed_is_refused(frames, tm
         training.read_plan(path, derived, few)
 
 
-def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, capsys, monkeypatch):
+def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, capsys):
     command = ["train", str(masks.root), "--task", "grains", "--out", str(tmp_path / "out"), "--from", "none"]
     path = str(tmp_path / "plan.yaml")
     assert cli.run([*command, "--write-plan", path, "--seed", "3"]) == 0
     for said, problem in ((["--seed", "4"], "its seed is 3"), (["--network", "resnet34"], "its network is resnet18")):
         assert cli.run([*command, "--plan", path, *said]) == 2
         assert problem in capsys.readouterr().err
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train_steps", interrupted)
-    assert cli.run([*command, "--plan", path, "--seed", "3"]) == 130
-    assert "with --resume goes on" in capsys.readouterr().err
 
 
 def test_an_edited_plan_may_not_tear_a_group_apart(masks, tmp_path):
