@@ -15,6 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from micro.card import Card
+from micro.document import reasons
 from micro.drift import Reference
 from micro.errors import BadSetting, BrokenBundle, UnknownBundle
 
@@ -71,9 +72,7 @@ class Bundle:
         try:
             return Reference.model_validate_json(_read(self.folder, REFERENCE))
         except ValidationError as fault:
-            raise BrokenBundle(
-                f"{self.folder / REFERENCE}: not the reference of a bundle. {_reasons(fault)}"
-            ) from fault
+            raise BrokenBundle(f"{self.folder / REFERENCE}: not the reference of a bundle. {reasons(fault)}") from fault
 
     def keep_reference(self, reference: Reference) -> None:
         """Write the reference into the bundle, in the place of an earlier one; `reference` reads it back."""
@@ -129,7 +128,7 @@ def load(model: str | Path) -> Bundle:
     try:
         card = Card.model_validate_json(_read(folder, CARD))
     except ValidationError as fault:
-        raise BrokenBundle(f"{folder / CARD}: not the card of a bundle. {_reasons(fault)}") from fault
+        raise BrokenBundle(f"{folder / CARD}: not the card of a bundle. {reasons(fault)}") from fault
     if card.segmenter is None and card.classifier is None:
         raise BrokenBundle(f"{folder / CARD}: the card names neither a segmenter nor a classifier.")
     return Bundle(folder, card)
@@ -182,7 +181,7 @@ def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classe
     try:
         card = Card.model_validate(card.model_dump())
     except ValidationError as fault:
-        raise BadSetting(f"{folder}: no bundle can be made there. {_reasons(fault)}") from fault
+        raise BadSetting(f"{folder}: no bundle can be made there. {reasons(fault)}") from fault
     parts = {kind: made.weights() for kind, made in (("classifier", gate), ("segmenter", search))}
     weights = {
         name: value for kind, each in parts.items() for name, value in each.items() if name.startswith(f"{kind}.")
@@ -205,10 +204,6 @@ def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -
     _write(folder / WEIGHTS, data)
     _write_card(folder, card)
     return Bundle(folder, card)
-
-
-def _reasons(fault: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
 
 
 def _read(folder: Path, name: str) -> bytes:

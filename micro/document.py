@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 
 class _Loader(yaml.SafeLoader):
@@ -27,6 +28,18 @@ def read_yaml(path: Path) -> Any:
     stands twice in one place, of which plain YAML takes the last.
     """
     return _Loader(path.read_text(encoding="utf-8")).get_single_data()
+
+
+def reasons(fault: Exception) -> str:
+    """Return in one line why a document is none: which keys are wrong and how, or what the system or YAML said."""
+    if isinstance(fault, ValidationError):
+        return "; ".join(_reason(".".join(map(str, error["loc"])), error["msg"]) for error in fault.errors())
+    return f"{fault.strerror}." if isinstance(fault, OSError) else str(fault)
+
+
+def _reason(place: str, message: str) -> str:
+    words = message.removeprefix("Value error, ")
+    return f"{place}: {words}" if place else words
 
 
 def no_truth(value: object) -> object:

@@ -6,7 +6,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from micro.document import no_truth, read_yaml
+from micro.document import no_truth, read_yaml, reasons
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
@@ -74,4 +74,4 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
-            raise BadSetting(f"{path}: not a recipe. {fault}") from fault
+            raise BadSetting(f"{path}: not a recipe. {reasons(fault)}") from fault

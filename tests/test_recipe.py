@@ -36,3 +36,12 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path, text):
 def test_a_missing_recipe_is_refused(tmp_path):
     with pytest.raises(BadSetting, match="not a recipe"):
         Recipe.load(tmp_path / "none.yaml")
+
+
+def test_what_is_wrong_with_a_recipe_is_said_in_one_line(tmp_path):
+    path = tmp_path / "line.yaml"
+    path.write_text("model: sheet-steel\npixel_size_um: -1\nsettings: {min_area_px: 3}\nlanes: 2\n")
+    with pytest.raises(BadSetting) as refused:
+        Recipe.load(path)
+    said = "pixel_size_um: Input should be greater than 0; lanes: Extra inputs are not permitted"
+    assert str(refused.value) == f"{path}: not a recipe. {said}"

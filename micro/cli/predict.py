@@ -208,6 +208,7 @@ def _recipe(
     """Return the recipe of a file with the flags laid over it."""
     from pydantic import ValidationError
 
+    from micro.document import reasons
     from micro.errors import BadSetting
     from micro.recipe import Recipe
 
@@ -220,8 +221,7 @@ def _recipe(
     try:
         return Recipe.model_validate(asked)
     except ValidationError as fault:
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BadSetting(reasons) from fault
+        raise BadSetting(reasons(fault)) from fault
 
 
 def _setting(text: str) -> "tuple[str, Setting]":

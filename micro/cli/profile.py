@@ -40,6 +40,7 @@ def profile(
     from pydantic import ValidationError
 
     from micro import thin_film
+    from micro.document import reasons
     from micro.errors import BadSetting
     from micro.tasks import flakes
 
@@ -50,8 +51,7 @@ def profile(
     try:
         made = thin_film.Profile(material=material, oxide_nm=oxide_nm, gamma=gamma, points=known)  # type: ignore[arg-type]
     except ValidationError as fault:
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BadSetting(reasons) from fault
+        raise BadSetting(reasons(fault)) from fault
     made.save(out_file)
     out.print(f"{out_file}: {len(known)} points of {material}.")
     if len(known) > 1:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from micro.decide.verdict import NG, OK, REVIEW
-from micro.document import no_truth, read_yaml
+from micro.document import no_truth, read_yaml, reasons
 from micro.errors import BadSetting
 
 METRE_MM = 1000.0
@@ -115,7 +115,7 @@ class Rules(BaseModel):
         try:
             return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
-            raise BadSetting(f"{path}: not the rules of a product. {fault}") from fault
+            raise BadSetting(f"{path}: not the rules of a product. {reasons(fault)}") from fault
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from micro.document import no_truth, read_yaml
+from micro.document import no_truth, read_yaml, reasons
 from micro.errors import BadSetting
 
 # Rolls of a strip mill and of its straighteners have diameters of 0.05 to 2 m.
@@ -98,7 +98,7 @@ class Layout(BaseModel):
         try:
             made = cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
-            raise BadSetting(f"{path}: not the layout of a line. {fault}") from fault
+            raise BadSetting(f"{path}: not the layout of a line. {reasons(fault)}") from fault
         if made.positions is not None:
             made = made.model_copy(update={"positions": path.parent / made.positions})
         return made

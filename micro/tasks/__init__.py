@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from micro.card import START, Card
-from micro.document import no_truth
+from micro.document import no_truth, reasons
 from micro.errors import BadSetting
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -187,8 +187,7 @@ def settings_of(task: Task, card: Card, recipe: Recipe) -> TaskSettings:
         found = task.settings.model_validate({**card.settings, **recipe.settings})
     except ValidationError as fault:
         offered = ", ".join(f"{name}={info.default!r}" for name, info in task.settings.model_fields.items())
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BadSetting(f"{task.name}: {reasons}. Settings and their defaults: {offered or 'none'}.") from fault
+        raise BadSetting(f"{task.name}: {reasons(fault)}. Settings and their defaults: {offered or 'none'}.") from fault
     if task.refuse is not None:
         there = (card.classifier, card.segmenter)
         task.refuse(found, tuple(name for network in there if network for name in network.outputs))

@@ -6,7 +6,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from micro.document import read_yaml
+from micro.document import read_yaml, reasons
 from micro.errors import BadSetting
 
 MOST_POINT_LAYERS = 10
@@ -65,4 +65,6 @@ class Profile(_Part):
         try:
             return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
-            raise BadSetting(f"{path}: not a microscope profile. `micro profile` makes one. {fault}") from fault
+            raise BadSetting(
+                f"{path}: not a microscope profile. `micro profile` makes one. {reasons(fault)}"
+            ) from fault

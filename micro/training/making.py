@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from micro.bundle import Bundle
 from micro.card import Card, DataSource
-from micro.document import read_yaml
+from micro.document import read_yaml, reasons
 from micro.errors import BadSetting
 from micro.folder import Annotated, AnnotatedFolder
 from micro.micrograph import Micrograph
@@ -52,7 +52,7 @@ class About(BaseModel):
         try:
             return cls.model_validate(read_yaml(path))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
-            raise BadSetting(f"{path}: not a description of a bundle. {fault}") from fault
+            raise BadSetting(f"{path}: not a description of a bundle. {reasons(fault)}") from fault
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from micro import bundle as bundles
 from micro import networks, tasks
 from micro.bundle import Bundle
 from micro.card import NetworkSpec
-from micro.document import read_yaml
+from micro.document import read_yaml, reasons
 from micro.engine import pick_device
 from micro.errors import BadFolder, BadSetting
 from micro.folder import Annotated, AnnotatedFolder
@@ -285,11 +285,8 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     """
     try:
         edited = TrainingPlan.model_validate(read_yaml(path))
-    except ValidationError as fault:
-        reasons = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors())
-        raise BadSetting(f"{path}: not a plan. {reasons}") from fault
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise BadSetting(f"{path}: not a plan. {fault}") from fault
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as fault:
+        raise BadSetting(f"{path}: not a plan. {reasons(fault)}") from fault
     for name in ("task", "folder", "start", "beside", "unlabelled"):
         if getattr(edited, name) != getattr(derived, name):
             raise BadSetting(
