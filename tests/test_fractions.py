@@ -80,8 +80,12 @@ def test_the_command_prints_intervals_and_writes_what_each_field_gave(tmp_path, 
     printed = capsys.readouterr().out
     assert "carbide" in printed
     assert "%RA" in printed
-    (carbide, _) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    facts = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    (carbide, _) = facts["phases"]
     assert carbide["areas"]["mean"] == pytest.approx(0.25)
+    accuracy = carbide["areas"]["relative_accuracy_percent"]
+    assert accuracy == pytest.approx(100 * carbide["areas"]["ci95"] / 0.25)
+    assert facts["left_out"].keys() == {"unreadable.png"}
     assert carbide["points_of"]["f20.png"]["points"] == 25
 
 

@@ -3,13 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, app, make_room
 from micro.cli.screen import err, out
 from micro.errors import RunRefused
+
+if TYPE_CHECKING:
+    from micro.line.fractions import PhaseFractions
 
 
 @app.command
@@ -31,7 +34,7 @@ def fractions(
     grid
         Points across and down on each field.
     json_file
-        File for the figures, and for what was found on each field.
+        File for the figures, for what was found on each field, and for what is left out.
     store
         Address of the run's ledger, where it is no file in its folder.
     """
@@ -42,13 +45,22 @@ def fractions(
     found = of_run(run, grid)
     for each in found:
         out.print(f"{each.phase}\n  areas (E1245)   {each.areas}\n  points (E562)   {each.points}")
-    for name, reason in left_out(run).items():
+    lacking, corrected = left_out(run), _corrected(run, store)
+    for name, reason in lacking.items():
         err.print(f"Left out: {name}: {reason}")
-    for name in _corrected(run, store):
+    for name in corrected:
         err.print(f"Counted as it was found, not as it was corrected: {name}. Corrected labels name no phases.")
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", encoding="utf-8")
+        facts = {"phases": [_facts(each) for each in found], "left_out": lacking, "not_as_corrected": corrected}
+        json_file.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return DONE
+
+
+def _facts(found: "PhaseFractions") -> dict[str, Any]:
+    """Return the figures of a phase as they are printed, and its fields."""
+    both = {"areas": found.areas, "points": found.points}
+    accuracy = {name: {"relative_accuracy_percent": each.relative_accuracy_percent} for name, each in both.items()}
+    return {**asdict(found), **{name: {**asdict(each), **accuracy[name]} for name, each in both.items()}}
 
 
 def _corrected(run: Path, store: str | None) -> list[str]:
