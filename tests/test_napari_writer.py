@@ -19,7 +19,7 @@ def test_labels_are_written_with_their_pixel_size_and_their_table(tmp_path):
     image, table = write_labels(str(tmp_path / "a.tif"), LABELS, attributes)
     assert np.array_equal(formats.read_labels(image), LABELS)
     with tifffile.TiffFile(image) as tif:
-        assert pixel_size.of_tiff(tif).um == pytest.approx(0.5)
+        assert pixel_size.of_tiff(tif, tif.series[0]).um == pytest.approx(0.5)
     with Path(table).open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [["index", "area_um2"], ["1", "2.5"]]
