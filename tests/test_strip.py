@@ -149,11 +149,15 @@ def test_a_region_in_the_overlap_of_frames_counts_once_and_what_no_frame_shows_i
     found = of_run(tmp_path / "out", Layout(width_mm=32, frame_step_mm=10, cameras=(camera,)))
     assert [(mark.along_mm, mark.area_mm2) for mark in found.marks] == [(4, 8), (23.5, 15), (39, 24)]
     assert found.seen == {"c": 1}
+    assert found.describe_seen() == "seen of its length: 100 % by every camera"
+    many = replace(found, seen={name: 0.1 * place for place, name in enumerate("abcdefghijk")})
+    said = "0 % by a, 10 % by b, 20 % by c, less than 100 % by 7 more, 100 % by the others"
+    assert many.describe_seen() == f"seen of its length: {said}"
     (tmp_path / "apart.yaml").write_text(
         "{width_mm: 32, frame_step_mm: 100, cameras: [{name: c, mm_per_px_along: 1, mm_per_px_across: 1}]}"
     )
     assert cli.run(["strip", str(tmp_path / "out"), "--layout", str(tmp_path / "apart.yaml")]) == 0
-    assert "seen of its length: c 23.8 %" in capsys.readouterr().out
+    assert "seen of its length: 23.8 % by c\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "strip" / "strip.json").read_text())["seen"] == {"c": 100 / 420}
 
 

@@ -24,6 +24,8 @@ from micro.strip.layout import SHORTEST_PERIOD_MM
 # Regions are looked through for a period in stripes of this width, each overlapping the next by half.
 STRIPE_MM = 40.0
 SAME_PERIOD = 0.01
+# Cameras that are named because they saw less of the strip than all of it; others are counted.
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,17 @@ class StripMap:
         return "\n".join((*lines, self.verdict.describe()))
 
     def describe_seen(self) -> str:
-        """Return how much of the strip each camera saw to print; what is not all of it never reads as 100 %."""
-        shares = (f"{name} {math.floor(1000 * share + 1e-6) / 10:g} %" for name, share in self.seen.items())
-        return f"seen of its length: {', '.join(shares)}"
+        """Return how much of the strip the cameras saw to print; what is not all of it never reads as 100 %."""
+        percents = {name: math.floor(1000 * share + 1e-6) / 10 for name, share in self.seen.items()}
+        less = sorted((percent, name) for name, percent in percents.items() if percent < 100)
+        if not less:
+            return "seen of its length: 100 % by every camera"
+        parts = [f"{percent:g} % by {name}" for percent, name in less[:MOST_NAMED]]
+        if len(less) > MOST_NAMED:
+            parts.append(f"less than 100 % by {len(less) - MOST_NAMED} more")
+        if len(less) < len(percents):
+            parts.append("100 % by the others")
+        return f"seen of its length: {', '.join(parts)}"
 
 
 class _Frame(NamedTuple):
