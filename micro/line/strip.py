@@ -344,27 +344,42 @@ def _marks(frame: _Frame, layout: Layout, regions: Sequence[Mapping[str, Any]]) 
 
 
 def _counted_once(frames: Sequence[_Frame], marks_of: Sequence[Sequence[Mark]]) -> list[Mark]:
-    """Return the marks of all frames but those that the frame before or behind shows larger, where the two overlap.
+    """Return the marks of all frames, of those that overlapping frames show at one place the largest alone.
 
-    frames: as `_placed` sorts them. Only marks of which both frames tell are left out: none is lost.
+    frames: as `_placed` sorts them. What only one of two frames tells of stays: no defect is lost.
     """
-    again: set[Mark] = set()
+    defect_of = {mark: [mark] for marks in marks_of for mark in marks}
     for (one, of_one), (other, of_other) in pairwise(zip(frames, marks_of, strict=True)):
         end_mm = one.along_mm + _length_mm(one)
         if one.camera != other.camera or other.along_mm >= end_mm:
             continue
-        for first, second in product(of_one, of_other):
-            if (first.along_mm >= other.along_mm or second.along_mm < end_mm) and _is_one_defect(first, second):
-                again.add(min(first, second, key=lambda mark: (mark.verdict == NG, mark.area_mm2)))
-    return [mark for marks in marks_of for mark in marks if mark not in again]
+        near = [
+            (first, second)
+            for first, second in product(of_one, of_other)
+            if (first.along_mm >= other.along_mm or second.along_mm < end_mm) and _is_one_defect(first, second)
+        ]
+        told: set[Mark] = set()
+        for pair in sorted(near, key=lambda pair: _apart_mm(*pair)):  # of two defects side by side each finds its own
+            if told.isdisjoint(pair):
+                told.update(pair)
+                defect = [mark for each in pair for mark in defect_of[each]]
+                defect_of |= dict.fromkeys(defect, defect)
+    return [mark for marks in marks_of for mark in marks if mark is max(defect_of[mark], key=_weight)]
+
+
+def _weight(mark: Mark) -> tuple[bool, float]:
+    return mark.verdict == NG, mark.area_mm2 or 0.0
+
+
+def _apart_mm(one: Mark, other: Mark) -> float:
+    return math.hypot(one.along_mm - other.along_mm, one.across_mm - other.across_mm)
 
 
 def _is_one_defect(one: Mark, other: Mark) -> bool:
     """Whether two regions have one class, and the middle of one lies in the circle of the other's area."""
     if one.area_mm2 is None or other.area_mm2 is None or one.class_name != other.class_name:
         return False
-    apart_mm = math.hypot(one.along_mm - other.along_mm, one.across_mm - other.across_mm)
-    return apart_mm <= math.sqrt(max(one.area_mm2, other.area_mm2) / math.pi)
+    return _apart_mm(one, other) <= math.sqrt(max(one.area_mm2, other.area_mm2) / math.pi)
 
 
 def _returning(marks: Sequence[Mark], layout: Layout, frame_mm: float) -> list[Returning]:
