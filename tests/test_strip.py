@@ -163,7 +163,7 @@ def test_a_region_in_the_overlap_of_frames_counts_once_and_what_no_frame_shows_i
 
 def test_of_defects_side_by_side_in_an_overlap_each_counts_and_of_three_frames_one_region(tmp_path):
     strip = np.zeros((50, 32), np.uint8)
-    strip[21:28, 6:16] = strip[25:29, 17:19] = 200  # the small one lies in the circle of the large one's area
+    strip[21:26, 6:20] = strip[27:29, 11:15] = 200  # the small one lies in the circle of the large one's area
     for number, begins in enumerate((0, 6, 12, 20)):
         write_frame(tmp_path / "in" / f"{number}.png", strip[begins : begins + 30])
     (tmp_path / "at.csv").write_text("image,position\n0.png,0\n1.png,6\n2.png,12\n3.png,20\n")
