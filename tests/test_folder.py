@@ -232,6 +232,14 @@ def test_one_class_alone_cannot_be_learned(tmp_path):
         folder.read(tmp_path)
 
 
+def test_images_that_lie_in_no_folder_of_a_class_are_named(tmp_path):
+    for number, place in enumerate(("crack/a.png", "clean/b.png", "loose.png", "crack/more/c.png")):
+        write(tmp_path / place, noise(number))
+    read = folder.read(tmp_path)
+    assert [item.image.name for item in read.images] == ["clean/b.png", "crack/a.png"]
+    assert any(remark.endswith("left out: crack/more/c.png, loose.png") for remark in read.remarks)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(BadFolder, match="no such folder"):
         folder.read(tmp_path / "none")

@@ -385,6 +385,11 @@ def _take_folders(found: _Found, images: Path) -> None:
             found.take(image, None, folder.name, lossless=is_lossless(path))
     if len({item.class_name for item in found.items}) == 1:
         found.problems.append(f"{images}: only one class, {found.items[0].class_name!r}; a classifier needs two.")
+    places = (path.relative_to(images) for path in sorted(images.rglob("*")) if formats.is_image_name(path))
+    left = [str(place) for place in places if len(place.parts) != 2 and not any(p.startswith(".") for p in place.parts)]
+    if left:
+        listed = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
+        found.remarks.append(f"{len(left)} images lie in no folder of a class, or deeper in one: left out: {listed}")
 
 
 def _bare(items: Sequence[Annotated], has_classes: bool) -> list[str]:
