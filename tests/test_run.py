@@ -224,27 +224,21 @@ def test_a_folder_that_was_copied_elsewhere_is_known_by_its_bytes(tmp_path: Path
     assert summary.unchanged == 4
 
 
-def test_a_file_that_is_gone_keeps_its_result_and_one_that_was_never_there_is_quarantined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_labels_gone", [False, True])
+def test_a_file_that_is_gone_keeps_its_result_and_one_that_was_never_there_is_quarantined(
+    are_labels_gone: bool, tmp_path: Path
+) -> None:
     folder = folder_of(tmp_path / "in", 2)
     listing = tmp_path / "in" / "list.txt"
     listing.write_text("000.png\n001.png\nnever.png\n", encoding="utf-8")
     drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
     (folder / "001.png").unlink()
+    if are_labels_gone:
+        (tmp_path / "out" / "labels" / "001.tif").unlink()
     summary = drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
     assert (summary.done, summary.unchanged, summary.quarantined) == (2, 2, 1)
+    assert [row["n_regions"] for row in rows(tmp_path / "out" / "images.csv")] == ["0", "1", ""]
     assert "does not exist" in summary.failures["never.png"]
-
-
-def test_a_file_that_is_gone_keeps_its_result_though_its_label_file_is_gone_too(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "in", 2)
-    listing = tmp_path / "in" / "list.txt"
-    listing.write_text("000.png\n001.png\n", encoding="utf-8")
-    drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
-    (folder / "001.png").unlink()
-    (tmp_path / "out" / "labels" / "001.tif").unlink()
-    summary = drained(run_steps(listed(listing), Toy(), RECIPE, Place(tmp_path / "out"), HASTY))
-    assert (summary.done, summary.unchanged, summary.quarantined) == (2, 2, 0)
-    assert [row["n_regions"] for row in rows(tmp_path / "out" / "images.csv")] == ["0", "1"]
 
 
 def test_a_file_that_is_written_anew_after_two_failures_under_its_name_is_judged(tmp_path: Path) -> None:

@@ -54,13 +54,21 @@ class Record:
         draft.replace(self._out / RECORD_NAME)
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
-    """Return what the task of a run went by, where it wrote that down, else what its recipe names.
+def read(folder: Path) -> dict[str, Any]:
+    """Return the record in a run's folder; raise MicroError where there is none."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
+    return facts
 
-    What is no number or word, as the profile of a microscope, is left out. Raises MicroError where there is no record.
+
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the task of a run went by, where its record says that, else what its recipe names.
+
+    What is no number or word, as the profile of a microscope, is left out.
     """
-    facts = _read(folder)
-    settings: dict[str, Any] = facts.get("settings", facts["recipe"]["settings"])
+    settings: dict[str, Any] = record.get("settings", record["recipe"]["settings"])
     return {name: value for name, value in settings.items() if isinstance(value, str | int | float)}
 
 
@@ -69,7 +77,7 @@ def undone(folder: Path) -> int:
 
     Raises MicroError where the folder holds no record of a run, or the run goes on or was killed: its tables lag.
     """
-    facts = _read(folder)
+    facts = read(folder)
     if facts["state"] == "running":
         raise MicroError(
             f"{folder}: the run goes on, or was killed, and its tables lack what it found. End it, or let the same "
@@ -77,14 +85,6 @@ def undone(folder: Path) -> int:
         )
     counts = facts["counts"]
     return int(counts["images"] - counts["done"] - counts["quarantined"])
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
-    return facts
 
 
 def undone_named(folder: Path) -> dict[str, str]:

@@ -364,7 +364,7 @@ def _counted_once(frames: Sequence[_Frame], marks_of: Sequence[Sequence[Mark]]) 
                 told.update(pair)
                 defect = [mark for each in pair for mark in defect_of[each]]
                 defect_of |= dict.fromkeys(defect, defect)
-    return [mark for marks in marks_of for mark in marks if mark is max(defect_of[mark], key=_weight)]
+    return [mark for marks in marks_of for mark in marks if mark == max(defect_of[mark], key=_weight)]
 
 
 def _weight(mark: Mark) -> tuple[bool, float]:

@@ -114,7 +114,7 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "name": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "record": record,
-        "settings": settings_of(folder),
+        "settings": settings_of(record),
         "account": found,
         "verdicts": [verdict for verdict in VERDICTS if verdict in found.verdicts],
         "styles": STYLES,

@@ -16,7 +16,7 @@ from micro.errors import MicroError
 from micro.formats import PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import opened
-from micro.line import LABELS_NAME, schema
+from micro.line import LABELS_NAME, record, schema
 from micro.line.corrections import Correction, said_of
 from micro.line.record import settings_of, undone, undone_named
 from micro.line.sources import find
@@ -162,7 +162,7 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
     kept = _kept(folder, store)
-    asked = settings_of(folder)
+    asked = settings_of(record.read(folder))
     return [
         _of_row(folder, asked, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows
     ]
