@@ -33,6 +33,12 @@ class Scaling:
 
         The window may reach past the image, where the edge's value goes on.
         """
+        return self.at(shape_px, np.arange(y_px.start, y_px.stop), np.arange(x_px.start, x_px.stop))
+
+    def at(
+        self, shape_px: tuple[int, int], y_px: NDArray[np.number], x_px: NDArray[np.number]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return center and spread in rows y_px (y,) and columns x_px (x,), as `window` does; 0 is the first centre."""
         if self.center.shape[1:] == (1, 1):
             return self.center, self.spread
         rows = _interpolation(self.center.shape[1], shape_px[0], y_px)
@@ -41,9 +47,9 @@ class Scaling:
         return center.astype(np.float32, copy=False), spread.astype(np.float32, copy=False)
 
 
-def _interpolation(nodes: int, length_px: int, window_px: slice) -> NDArray[np.float32]:
-    """Return (window, nodes) weights of linear interpolation between nodes spread evenly over 0 .. length_px - 1."""
-    places = np.arange(window_px.start, window_px.stop).clip(0, length_px - 1) * ((nodes - 1) / max(length_px - 1, 1))
+def _interpolation(nodes: int, length_px: int, places_px: NDArray[np.number]) -> NDArray[np.float32]:
+    """Return (P, nodes) weights of linear interpolation between nodes spread evenly over 0 .. length_px - 1."""
+    places = places_px.clip(0, length_px - 1) * ((nodes - 1) / max(length_px - 1, 1))
     weights = 1 - np.abs(places[:, np.newaxis] - np.arange(nodes))
     return weights.clip(0).astype(np.float32)
 
@@ -92,7 +98,7 @@ def _up_to(values: NDArray[np.generic]) -> NDArray[np.generic]:
 PATCH_PX = 9
 NEAR_SUBSTRATE = 0.06
 GRAIN_ROWS = 16
-SURFACE_NODES = 8
+SURFACE_NODES = 16
 COVERED_TRUST = 0.02  # not zero: a wrong outline over the whole field must leave something to follow
 SURFACE_SIGHT = 0.15  # of the image's edge: how far a local correction of the surface looks
 
@@ -140,8 +146,9 @@ def substrate_noise(
     covered: (Y, X), where flakes are known to lie.
     """
     means = thumbnail(pixels, PATCH_PX)
-    shape_px = means.shape[:2]
-    center, _ = scaling.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
+    shape_px = (pixels.shape[0], pixels.shape[1])
+    middles = ((np.arange(n) + 0.5) * length / n - 0.5 for n, length in zip(means.shape[:2], shape_px, strict=True))
+    center, _ = scaling.at(shape_px, *middles)
     strays = means / np.maximum(center.transpose(1, 2, 0), 1e-6) - 1
     bare = (np.abs(strays) < NEAR_SUBSTRATE).all(2)
     if covered is not None:

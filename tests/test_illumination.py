@@ -115,6 +115,15 @@ def test_noise_of_the_substrate_is_that_of_its_patches_and_flakes_do_not_count()
     np.testing.assert_allclose(found, 0.02, rtol=0.25)
 
 
+def test_a_vignette_is_no_noise_of_the_substrate():
+    y, x = np.mgrid[-1:1:300j, -1:1:400j]
+    surface = (1 - 0.45 * (y**2 + x**2))[..., np.newaxis] * np.array([180.0, 170.0, 190.0])
+    pixels = surface + np.random.default_rng(2).normal(0, 2.0, surface.shape)
+    rough = [(pixels / surface)[y : y + 9, x : x + 9].mean((0, 1)) for y in range(0, 291, 9) for x in range(0, 391, 9)]
+    found = substrate_noise(pixels.astype(np.float32), substrate(pixels.astype(np.float32)))
+    np.testing.assert_allclose(found, 1.48 * np.median(np.abs(np.array(rough) - 1), axis=0), rtol=0.1)
+
+
 def test_a_thumbnail_is_the_mean_of_its_squares():
     pixels = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
     np.testing.assert_allclose(thumbnail(pixels, 2)[0, 0], pixels[:2, :2].mean((0, 1)))
