@@ -15,6 +15,7 @@ from micro.errors import BadSetting
 from micro.formats import write_image, write_labels
 from micro.micrograph import Micrograph
 from micro.regions import Regions
+from micro.scenes import chips
 from micro.scenes.flakes import draw
 from micro.tasks import Lesson, find, flakes
 from micro.tasks.flakes import (
@@ -388,6 +389,54 @@ def test_a_table_that_makes_no_profile_is_refused_with_a_reason(tmp_path, table,
     assert run(["profile", str(tmp_path / "points.csv"), "--material", "graphene", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_run_makes_a_profile_of_flakes_that_nobody_counted(tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed in (4, 5):
+        scene = chips.draw(seed, 256, 384, material="graphene", oxide_nm=90.0, microscope=3)
+        write_image(images / f"{seed}.tif", scene.image)
+    found, profile = tmp_path / "found", tmp_path / "lab.yaml"
+    assert (
+        run(["predict", str(images), "--model", "flakes-thin", "--out", str(found), "--set", "material=graphene"]) == 0
+    )
+    assert run(["profile", str(found), "--material", "graphene", "--out", str(profile)]) == 0
+    made = thin_film.Profile.load(profile)
+    told = capsys.readouterr()
+    assert f"lab.yaml: the colours of {len(made.seen)} flakes of graphene." in told.out
+    assert "does not fit" not in told.err
+    assert {colour.image for colour in made.seen} == {"4.tif", "5.tif"}
+    words = ["predict", str(images), "--model", "flakes-thin", "--out", str(tmp_path / "named")]
+    assert run([*words, "--set", f"profile={profile}"]) == 0
+
+
+def test_what_is_no_run_of_flakes_makes_no_profile(tmp_path, capsys):
+    out = tmp_path / "lab.yaml"
+    assert run(["profile", str(tmp_path), "--material", "graphene", "--out", str(out)]) == 2
+    assert "holds no record of a run" in capsys.readouterr().err
+    assert run(["profile", "--material", "graphene", "--out", str(out)]) == 2
+    assert "Name a table of points" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"contrast_r_mean": None}, "no contrast_r_mean, so they are no flakes"),
+        ({"saturated": [True, True]}, "none of 2 regions is a flake of known colour"),
+        ({"contrast_g_mean": [np.nan, 50.0]}, "none of 2 regions is a flake of known colour"),
+    ],
+)
+def test_colours_are_of_flakes_that_show_theirs(changed, message):
+    table = {"area_px": [400, 300], "saturated": [False, True]}
+    table |= {f"contrast_{channel}_mean": [-0.1, -0.2] for channel in "rgb"}
+    columns = {name: np.array(values) for name, values in table.items()}
+    (only,) = flakes.colours_of(["a.png", "b.png"], columns)
+    assert (only.image, only.contrast) == ("a.png", (-0.1, -0.1, -0.1))
+    columns |= {name: np.array(values) for name, values in changed.items()}
+    with pytest.raises(BadSetting, match=message):
+        flakes.colours_of(["a.png", "b.png"], {name: each for name, each in columns.items() if each.ndim})
 
 
 CLASSES = ("substrate", "1L", "2L", "3L", "4L", "thick", "unknown")

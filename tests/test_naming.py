@@ -8,7 +8,19 @@ import pytest
 from pydantic import ValidationError
 
 from micro.errors import BadSetting
-from micro.thin_film import Asked, Camera, Point, Profile, Seen, contrast, name, named_by_the_others
+from micro.thin_film import (
+    Asked,
+    Camera,
+    Colour,
+    Point,
+    Profile,
+    Seen,
+    contrast,
+    name,
+    named_by_the_others,
+    picked,
+    strangers,
+)
 from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights, recorded
 from micro.thin_film.materials import find, refractive_index
 from micro.thin_film.stack import cone_reflectance
@@ -68,6 +80,58 @@ def test_what_points_of_a_profile_show_settles_what_one_flake_leaves_open():
     assert named_by_the_others(profile) == (("1L", True), ("2L", True), ("3L", True))
 
 
+def colours(rows, image="a.png"):
+    return tuple(Colour(image=image, contrast_r=red, contrast_g=green, contrast_b=blue) for red, green, blue in rows)
+
+
+def test_flakes_of_other_images_name_a_lone_one_though_nobody_counted_them():
+    camera = Camera(centre_nm=(610.0, 535.0, 455.0), gamma=2.2)
+    alone = seen(film("graphene", 2, 90, camera))
+    staircase = film("graphene", [1, 3, 4, 5, 6], 90, camera)
+    names = name(alone, Asked(profile=Profile(material="graphene", seen=colours(staircase))))
+    assert name(alone, Asked("graphene")).probability[0] < 0.8
+    assert names.class_names == ("2L",)
+    assert names.probability[0] > 0.95
+
+
+def test_an_image_that_made_its_profile_has_shown_its_flakes_but_once():
+    flakes = seen(film("graphene", [1, 2, 4], 90))
+    profile = Profile(material="graphene", seen=colours(flakes.contrast))
+    np.testing.assert_array_equal(
+        name(flakes, Asked(profile=profile)).probability, name(flakes, Asked("graphene")).probability
+    )
+
+
+@pytest.mark.parametrize(("material", "claimed"), [("graphene", "hbn"), ("mos2", "graphene"), ("mose2", "ws2")])
+def test_flakes_of_other_images_contradict_a_wrong_material_that_a_lone_one_does_not(material, claimed):
+    shown = film(material, [1, 2, 3, 4, 5], 285)
+    alone = seen(shown[1])
+    assert not name(alone, Asked(claimed, 285.0)).doubted
+    names = name(alone, Asked(profile=Profile(material=claimed, oxide_nm=285, seen=colours(shown))))
+    assert names.class_names == ("unknown",)
+    assert "does not explain the colours" in names.remarks[0]
+
+
+def test_an_image_of_another_setting_is_named_as_a_stranger():
+    staircase = film("graphene", [1, 2, 3, 4, 5, 6], 90)
+    same = colours(staircase[::2], "a.png") + colours(staircase[1::2], "b.png")
+    strange = colours(film("graphene", [1, 2], 285), "c.png")
+    assert strangers(Profile(material="graphene", seen=same)) == ()
+    assert strangers(Profile(material="graphene", seen=same + strange)) == ("c.png",)
+    assert strangers(Profile(material="graphene", seen=colours(staircase))) == (), "there is no other image"
+
+
+def test_a_colour_is_picked_once_and_many_are_spread_from_dark_to_bright():
+    few = np.array([[-0.1, -0.1, -0.1], [-0.11, -0.1, -0.1], [0.5, 0.5, 0.5]])
+    found = picked(["a.png", "b.png", "c.png"], few, np.array([300, 900, 400]))
+    assert [(each.image, each.contrast_r) for each in found] == [("b.png", -0.11), ("c.png", 0.5)]
+    many = np.linspace(-0.9, 5, 200)[:, np.newaxis].repeat(3, 1)
+    kept = np.array([each.contrast_r for each in picked(["a.png"] * 200, many, np.arange(200))])
+    assert len(kept) == 40
+    assert (kept[0], kept[-1]) == (-0.9, 5)
+    assert np.diff(kept).max() < 0.2
+
+
 def test_heights_that_were_measured_narrow_what_the_colours_of_a_thick_crystal_leave_open():
     camera = Camera(aperture=0.7, centre_nm=(610.0, 535.0, 455.0), gamma=1.6)
     heights_nm = np.array([8.0, 16.0, 24.0, 40.0, 52.0])
@@ -98,6 +162,8 @@ def test_a_point_has_layers_or_a_height_and_not_both():
     for known in ({}, {"layers": 3, "height_nm": 1.0}, {"height_nm": 500.0}):
         with pytest.raises(ValidationError):
             Point(**known, **rest)
+    with pytest.raises(ValidationError, match="has points or has seen flakes"):
+        Profile(material="graphene")
 
 
 def test_the_material_is_found_where_it_is_not_told():

@@ -30,6 +30,7 @@ CLASS_NAME = "flake"
 MOST_HUE = 0.5
 BLOCK_PX = 256
 CHANNELS = ("r", "g", "b")
+CONTRASTS = tuple(f"contrast_{channel}_mean" for channel in CHANNELS)
 RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
 COVER_RIM_PX = 6
 SATURATED = 0.98  # of what a pixel can hold
@@ -175,7 +176,7 @@ def settings_of(lessons: Sequence[Lesson]) -> dict[str, Any]:
         names = tuple(lesson.classes[number - 1] for number in there)
         found = Regions(labels, names, np.ones(len(names), np.float32))
         table = measure(found, lesson.image)
-        seen = np.stack([table[f"contrast_{channel}_mean"] for channel in CHANNELS], axis=1).astype(np.float64)
+        seen = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
         usable = ~_saturated(found, lesson.image.pixels).any(1) & np.isfinite(seen).all(1)
         for index in np.flatnonzero(usable & (np.asarray(table["area_px"], np.float64) >= LEAST_POINT_PX)):
             layers = int(names[index].removesuffix("L"))
@@ -316,6 +317,7 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
 
     layers: NaN where the class is no number of layers. layers_probability: of the class, whatever it is.
     thickness_nm, thickness_low_nm, thickness_high_nm: median and 95 % interval. review: whether to look again.
+    saturated: whether a channel was left out, as its contrast is lost.
     """
     count = len(regions)
     if image.channels != len(CHANNELS):
@@ -324,7 +326,7 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
     asked = _asked(settings)
     if not count:
         return Identity((), {})
-    contrast = np.stack([table[f"contrast_{name}_mean"] for name in CHANNELS], axis=1).astype(np.float64)
+    contrast = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
     covered = _covered(regions)
     light = substrate(image.pixels, covered)
     usable = ~_saturated(regions, image.pixels)
@@ -347,11 +349,32 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
         "thickness_high_nm": names.high_nm,
         "misfit": names.misfit,
         "material": np.full(count, names.material),
+        "saturated": np.logical_not(usable.all(1)),
         "review": (names.probability < settings.sure_above)
         | (np.array(names.class_names) == thin_film.UNKNOWN)
         | names.doubted,
     }
     return Identity(names.class_names, found, tuple(notes))
+
+
+def colours_of(images: Sequence[str], table: Columns) -> tuple[thin_film.Colour, ...]:
+    """Return the colours that found flakes have shown, for a microscope profile; saturated ones are left out.
+
+    images: name of the image of each row of a table as `measure` and `identify` give it, of one image or many.
+
+    Raises BadSetting where the regions are no flakes, or no colour is left.
+    """
+    missing = [name for name in ("area_px", "saturated", *CONTRASTS) if name not in table]
+    if missing:
+        raise BadSetting(f"the regions have no {missing[0]}, so they are no flakes, or were found by an older version.")
+    contrast = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
+    usable = ((contrast > -1) & (contrast < thin_film.MOST_CONTRAST)).all(1) & ~np.asarray(table["saturated"], bool)
+    there = np.flatnonzero(usable)
+    if not len(there):
+        raise BadSetting(f"none of {len(usable)} regions is a flake of known colour.")
+    return thin_film.picked(
+        [images[row] for row in there.tolist()], contrast[there], np.asarray(table["area_px"])[there]
+    )
 
 
 def read_points(path: Path) -> tuple[thin_film.Point, ...]:

@@ -6,6 +6,7 @@ each region has.
 """
 
 from micro.thin_film.camera import Camera, contrast
+from micro.thin_film.colours import picked
 from micro.thin_film.materials import MATERIALS, Index, Material, find, refractive_index
 from micro.thin_film.naming import (
     CLASSES,
@@ -20,18 +21,21 @@ from micro.thin_film.naming import (
     name,
     named_by_the_others,
     profile_of,
+    strangers,
 )
-from micro.thin_film.profile import Point, Profile
+from micro.thin_film.profile import MOST_CONTRAST, Colour, Point, Profile
 
 __all__ = [
     "CLASSES",
     "MATERIALS",
+    "MOST_CONTRAST",
     "MOST_LAYERS",
     "RESIDUE",
     "THICK",
     "UNKNOWN",
     "Asked",
     "Camera",
+    "Colour",
     "Index",
     "Material",
     "Names",
@@ -43,6 +47,8 @@ __all__ = [
     "find",
     "name",
     "named_by_the_others",
+    "picked",
     "profile_of",
     "refractive_index",
+    "strangers",
 ]

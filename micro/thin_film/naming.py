@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from micro.thin_film.colours import distinct, seen_before
 from micro.thin_film.inference import Evidence, Hypothesis, Likelihood, Swarm
 from micro.thin_film.materials import MATERIALS, find
 from micro.thin_film.profile import Point, Profile
@@ -25,7 +26,6 @@ GAMMA_DOUBT = 0.05
 # tone curve. Measured on 285 nm chips: 0.6, 0.7, 0.75, 0.75, 0.9 and 1.5 times the calculated contrast of graphene.
 USUAL_EXPONENTS = ((0.45, 1.0, 0.04), (0.2, 0.47, 0.08), (0.35, 0.78, 0.3))
 STRANGE_REGION, STRANGE_PLACE, STRANGE_CONTEXT, STRANGE_POINT = 0.06, 0.15, 0.5, 0.02
-SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
 MOST_EVIDENCE = 40
 # To one, against another material or oxide. On 2 of some 100 drawn chips, cameras that the prior does not foresee spoke
 # up to 300,000 to one against the true ones; of 72 wrong words 48 were contradicted louder than this.
@@ -35,6 +35,7 @@ PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
 THREADS = 2  # swarms know nothing of each other, and NumPy lets another thread work meanwhile
+STRANGER = 2.5  # a median misfit; of images of one setting it was 0.5 to 1.9, of others 3 to 5.5
 POINT_NOISE = 0.01  # of a contrast that was taken at one place
 # Heights of flakes on oxide are off by up to a nanometre: P. Nemes-Incze et al., Carbon 46 (2008) 1435.
 AFM_DOUBT_NM, AFM_SCALE_DOUBT = 0.5, 0.02
@@ -47,7 +48,7 @@ class Asked:
     """What the user says of the chip and the camera; None where nothing is said.
 
     gamma: 1.0 for a linear camera, 2.2 for one that encodes like a screen.
-    profile: points with known layers, taken with this microscope setting.
+    profile: what else this microscope setting has shown, of which some may be known.
     """
 
     material: str | None = None
@@ -204,7 +205,7 @@ def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
     answers = []
     for index, point in enumerate(profile.points):
         others = profile.model_copy(update={"points": profile.points[:index] + profile.points[index + 1 :]})
-        contrast = np.array([[point.contrast_r, point.contrast_g, point.contrast_b]])
+        contrast = np.array([point.contrast])
         seen = Seen(contrast, np.ones((1, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
         names = name(seen, Asked(profile=others))
         if point.height_nm is None:
@@ -215,6 +216,23 @@ def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
         off_nm = 2 * np.hypot(AFM_DOUBT_NM, AFM_SCALE_DOUBT * point.height_nm)
         answers.append(Recalled(answer, bool(low_nm - off_nm <= point.height_nm <= high_nm + off_nm)))
     return tuple(answers)
+
+
+def strangers(profile: Profile) -> tuple[str, ...]:
+    """Return the images whose flakes, as a profile has seen them, do not fit the curve of all that it knows else.
+
+    They were most likely taken with another microscope or exposure, or of another chip.
+    """
+    found = []
+    for image in dict.fromkeys(each.image for each in profile.seen):
+        theirs = np.array([each.contrast for each in profile.seen if each.image == image])
+        rest = profile.model_copy(update={"seen": tuple(each for each in profile.seen if each.image != image)})
+        if rest.seen or rest.points:
+            seen = Seen(theirs, np.ones(theirs.shape, bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
+            names = name(seen, Asked(profile=rest))
+            if np.median(names.misfit) > STRANGER or 2 * names.class_names.count(UNKNOWN) > len(theirs):
+                found.append(image)
+    return tuple(found)
 
 
 def profile_of(points: Sequence[Point]) -> Profile:
@@ -233,19 +251,25 @@ def profile_of(points: Sequence[Point]) -> Profile:
 
 def _evidence(seen: Seen, profile: Profile | None) -> Evidence:
     """Return the contrasts that speak for or against microscopes: regions, context, and points of the profile."""
-    distinct = _distinct(seen.contrast)[:MOST_EVIDENCE]
-    contrast, usable = [seen.contrast[distinct]], [seen.usable[distinct]]
-    strange = [seen.strange[distinct]]
-    height_nm = [np.full(len(distinct), np.nan)]
-    fresh = [row for row in seen.context if not _seen_before(row, contrast[0])]
-    context = np.array(fresh[: MOST_EVIDENCE - len(distinct)]).reshape(-1, 3)
-    points = profile.points if profile else ()
-    known = np.array([(point.contrast_r, point.contrast_g, point.contrast_b) for point in points]).reshape(-1, 3)
+    first = distinct(seen.contrast)[:MOST_EVIDENCE]
+    contrast, usable = [seen.contrast[first]], [seen.usable[first]]
+    strange = [seen.strange[first]]
+    height_nm = [np.full(len(first), np.nan)]
+    fresh = [row for row in seen.context if not seen_before(row, contrast[0])]
+    context = np.array(fresh[: MOST_EVIDENCE - len(first)]).reshape(-1, 3)
+    points, others = (profile.points, profile.seen) if profile else ((), ())
+    # an image that is named by its own profile has shown its flakes but once
+    elsewhere = [each.contrast for each in others if not seen_before(np.array(each.contrast), contrast[0])]
+    found = np.array(elsewhere).reshape(-1, 3)
+    known = np.array([point.contrast for point in points]).reshape(-1, 3)
     layer_nm = find(profile.material).layer_nm if profile else 0.0
     counted = np.array([point.layers is not None for point in points], bool)
     point_nm = np.array([point.height_nm or (point.layers or 0) * layer_nm for point in points], np.float64)
-    unknown_nm = np.full(len(context), np.nan)
-    for extra, doubt, nm in ((context, STRANGE_CONTEXT, unknown_nm), (known, STRANGE_POINT, point_nm)):
+    for extra, doubt, nm in (
+        (context, STRANGE_CONTEXT, np.full(len(context), np.nan)),
+        (found, STRANGE_PLACE, np.full(len(found), np.nan)),
+        (known, STRANGE_POINT, point_nm),
+    ):
         contrast.append(extra)
         usable.append(np.ones(extra.shape, bool))
         strange.append(np.full(len(extra), doubt))
@@ -256,19 +280,6 @@ def _evidence(seen: Seen, profile: Profile | None) -> Evidence:
     return Evidence(
         np.concatenate(contrast), np.concatenate(usable), heights, doubts, np.concatenate(strange), seen.noise
     )
-
-
-def _distinct(contrast: Real) -> NDArray[np.intp]:
-    """Return indices of contrasts (R, 3) such that each one is the same colour as one of them."""
-    kept: list[int] = []
-    for index, row in enumerate(contrast):
-        if not _seen_before(row, contrast[kept]):
-            kept.append(index)
-    return np.array(kept, np.intp)
-
-
-def _seen_before(row: Real, others: Real) -> bool:
-    return len(others) > 0 and bool(np.abs(others - row).max(1).min() <= SAME_COLOUR)
 
 
 def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
@@ -282,7 +293,11 @@ def _explained(evidence: Evidence, asked: Asked) -> list[_Explanation]:
     said_materials = (material,) if material else MATERIALS
     # what the user calls 285 nm is no rival to 292 nm
     others = [oxide for oxide in USUAL_OXIDES_NM if not oxide_nm or abs(oxide[0] - oxide_nm) > 3 * oxide[1]]
-    rivals = [] if profile else [(name, nm, doubt) for name in MATERIALS for nm, doubt in (*said_oxides, *others)]
+    rivals = (
+        []
+        if profile and profile.points
+        else [(name, nm, doubt) for name in MATERIALS for nm, doubt in (*said_oxides, *others)]
+    )
     said = [(name, nm, doubt) for name in said_materials for nm, doubt in said_oxides]
     swarms = [
         (

@@ -24,7 +24,7 @@ from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Prediction, Progress
 from micro.tasks.flakes import Mark
-from micro.thin_film import Profile, Recalled
+from micro.thin_film import Colour, Profile, Recalled
 from micro_napari.commands import stand_behind
 from micro_napari.pipe import put, take
 
@@ -66,20 +66,28 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Flakes whose layers or heights are known, on each of some images, and what else is known of the microscope."""
+    """Flakes whose layers or heights are known, on each of some images, and what else is known of the microscope.
+
+    seen: colours of flakes of which nothing is known.
+    """
 
     fields: tuple[tuple[Micrograph, tuple[Mark, ...]], ...]
     material: str
     oxide_nm: float | None = None
     gamma: float | None = None
+    seen: tuple[Colour, ...] = ()
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A profile, and what each of its points is named by the others alone; a single point has no others."""
+    """A profile, what each of its points is named by the others alone, and images that do not fit the others.
+
+    A single point, of which nothing else was seen, has no others.
+    """
 
     profile: Profile
     answers: tuple[Recalled, ...]
+    strangers: tuple[str, ...]
 
 
 Order = Question | Lesson | Specimen | Calibration

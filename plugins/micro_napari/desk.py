@@ -118,11 +118,18 @@ def _calibrate(order: Calibration) -> Calibrated:
     points = [point for image, marks in order.fields for point in flakes.known_points(image, marks)]
     try:
         profile = thin_film.Profile.model_validate(
-            {"material": order.material, "oxide_nm": order.oxide_nm, "gamma": order.gamma, "points": points}
+            {
+                "material": order.material,
+                "oxide_nm": order.oxide_nm,
+                "gamma": order.gamma,
+                "points": points,
+                "seen": order.seen,
+            }
         )
     except ValidationError as fault:
         raise BadSetting("; ".join(f"{error['loc'][0]}: {error['msg']}" for error in fault.errors())) from fault
-    return Calibrated(profile, thin_film.named_by_the_others(profile) if len(points) > 1 else ())
+    answers = thin_film.named_by_the_others(profile) if len(points) + len(order.seen) > 1 else ()
+    return Calibrated(profile, answers, thin_film.strangers(profile))
 
 
 if __name__ == "__main__":

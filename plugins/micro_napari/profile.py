@@ -1,4 +1,4 @@
-"""The dock that learns a microscope setting: click flakes that are known, by layers or by height, save a profile."""
+"""The dock that learns a microscope setting from flakes that are clicked and known, and from those that were found."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,16 +7,28 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from magicgui.widgets import create_widget
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QLineEdit, QPushButton, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+)
 
 from micro import thin_film
 from micro.errors import BadSetting
+from micro.tasks import flakes
 from micro.tasks.flakes import Mark
+from micro.thin_film import Colour
 from micro.thin_film.profile import MOST_POINT_LAYERS, MOST_POINT_NM
 from micro_napari import keeping
 from micro_napari.aside import Aside, Calibrated, Calibration
 from micro_napari.docks import open_dock
 from micro_napari.errand import Errand, Refusal, Steps
+from micro_napari.follow import of
 from micro_napari.layers import facts, lay_on, placed_like
 from micro_napari.parts import DockPart, labelled, say, side_by_side, words
 
@@ -60,6 +72,11 @@ class ProfileWidget(DockPart):
         self.by.addItems((LAYERS, HEIGHT))
         for part in (self.layers, self.height_nm, self.by):
             part.setToolTip("What is known of the flakes that are clicked next, or of the points that are selected.")
+        self.found = QCheckBox("With all flakes that Segment found in the open images")
+        self.found.setToolTip(
+            "Nobody needs to know their layers: the terraces of one image name the lone flake of another. All images "
+            "must be taken with one objective, lamp, camera and exposure, on one oxide."
+        )
         self.click = QPushButton("Click flakes")
         self.select = QPushButton("Change or move")
         self.clicked, self.said = words(), words()
@@ -73,6 +90,7 @@ class ProfileWidget(DockPart):
         self.by.currentTextChanged.connect(self._on_known)
         self.save.clicked.connect(self._on_save)
         self.use.clicked.connect(self._on_use)
+        self.found.toggled.connect(self._look)
         self.image.changed.connect(self._look)
         napari_viewer.layers.events.removed.connect(self._look)
         self.destroyed.connect(self._aside.close)
@@ -96,6 +114,7 @@ class ProfileWidget(DockPart):
         layout.addWidget(labelled("Known", side_by_side(self.by, self.layers, self.height_nm)))
         layout.addWidget(side_by_side(self.click, self.select))
         layout.addWidget(self.clicked)
+        layout.addWidget(self.found)
         layout.addWidget(side_by_side(self.save, self.use))
         layout.addWidget(self.said)
         layout.addStretch()
@@ -192,23 +211,43 @@ class ProfileWidget(DockPart):
             f"{len(marks)} flake{'s' if len(marks) > 1 else ''} clicked: {told}." if marks else "No flake clicked yet."
         )
         say(self._viewer, self.clicked, text + wanted)
-        self.save.setEnabled(bool(marks) and not self.is_running)
+        self.save.setEnabled((bool(marks) or self.found.isChecked()) and not self.is_running)
+
+    def seen(self) -> tuple[Colour, ...]:
+        """Return the colours of the flakes that Segment found; raise BadSetting where there are none."""
+        images: list[str] = []
+        tables = []
+        for layer in self._viewer.layers:
+            follower = of(layer)
+            if follower is None or follower.finding.card.task != "flakes" or follower.finding.measured is None:
+                continue
+            measured = follower.finding.measured
+            tables.append({name: values[measured.alive] for name, values in measured.features.items()})
+            images += [follower.finding.image.name] * len(measured.alive)
+        if not images:
+            raise BadSetting("Segment has found no flakes in the open images yet.")
+        shared = set.intersection(*(set(table) for table in tables))
+        return flakes.colours_of(images, {name: np.concatenate([each[name] for each in tables]) for name in shared})
 
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def _calibrate(self) -> Steps:
-        """Return the work that what is clicked and known asks for; raise BadSetting where the oxide is no number."""
+        """Return the work that what is clicked, known and found asks for.
+
+        Raises BadSetting where the oxide is no number, or flakes that were found are asked for and there are none.
+        """
         oxide = self.oxide_nm.text().strip()
         try:
             oxide_nm = float(oxide) if oxide else None
         except ValueError as fault:
             raise BadSetting(f"Oxide: {oxide!r} is no number of nm. Leave it empty if it is not known.") from fault
         known = [(facts(image), marks) for image, marks in self.marks()]
+        seen = self.seen() if self.found.isChecked() else ()
         material, gamma, aside = self.material.currentText(), GAMMAS[self.gamma.currentText()], self._aside
 
         def steps() -> Steps:  # in a thread: reading an image may take a while
             fields = tuple((fact.image(), marks) for fact, marks in known)
-            return (yield from aside.calibrate_steps(Calibration(fields, material, oxide_nm, gamma)))
+            return (yield from aside.calibrate_steps(Calibration(fields, material, oxide_nm, gamma, seen)))
 
         return steps()
 
@@ -245,10 +284,16 @@ class ProfileWidget(DockPart):
             for point, (answer, agrees) in zip(points, result.answers, strict=False)
             if not agrees
         ]
+        strange = [
+            f"{image} does not fit the other images. Was it taken with the same microscope setting, on the same oxide?"
+            for image in result.strangers
+        ]
         told = f"Saved as {self._path.name}."
+        if result.profile.seen:
+            told += f" It holds the colours of {len(result.profile.seen)} flakes that were found."
         if result.answers:
             told += f" {len(points) - len(wrong)} of {len(points)} flakes are named as you say from the others alone."
-        say(self._viewer, self.said, "\n".join((told, *wrong)), fine=not wrong)
+        say(self._viewer, self.said, "\n".join((told, *wrong, *strange)), fine=not (wrong or strange))
         self.use.setEnabled(True)
 
     def _on_use(self) -> None:

@@ -5,6 +5,8 @@
     staircase   MaskTerial's instances: layers named against the staircase of their contrasts; nobody says the oxide
     polygons    graphene_100x: layers of the polygons; bmw_msu_hbn (UA): thin or thicker
     drawn       drawn chips of six materials on three oxides under cameras that nothing trained on: found, then named
+    together    drawn chips, four under one microscope each: alone and with a profile of what a run of the four found,
+                with the true material given and with a wrong one
     hbn         hBN, by the network alone and with what colour tells: outlines of bmw_msu_hbn (UA) that are met at an
                 IoU of 0.3, since they are coarse, and regions of drawn chips that are named with a number of layers
     heights     henriksen_hbn_afm: hBN heights against the atomic force microscope, each picture read by itself
@@ -23,9 +25,10 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +39,7 @@ from micro.micrograph import Micrograph
 from micro.recipe import Recipe
 from micro.regions import Regions
 from micro.scenes import chips
+from micro.scenes.scene import Scene
 from micro.score import classes, interval
 from micro.score import regions as score
 from micro.tasks import flakes
@@ -53,8 +57,11 @@ THIN_HBN_NM = 50 * 0.333
 COARSE_IOU = 0.3
 HBN_CHIPS = 4  # drawn of each oxide
 PIXEL_NOISE = 0.03  # of a contrast of two single pixels of 8 bit
+CHIPS_TOGETHER = 4
 TAUGHT, TAUGHT_SEED = 24, 500
 SEEDS = 9000  # drawn chips from here on are for this file alone
+
+Photograph = tuple[Path, str, np.ndarray, list[dict[str, str]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,46 +112,71 @@ def describe(match: score.Matches) -> str:
 
 def staircase(asked: argparse.Namespace) -> None:
     photographs = list(maskterial(asked.data))
-    for what, known in (("material given", False), ("profile of five flakes of the other photographs", True)):
-        low, thick, published = [], [], []
-        for path, material, truth, rows in photographs:
-            settings: dict[str, object] = {"material": material}
-            if known:
-                others = [row for other, *_, theirs in photographs if other != path for row in theirs]
-                points = known_flakes([row for row in others if setting(row) == setting(rows[0])])
-                if not points:
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    settings["profile"] = str(Path(folder) / "profile.yaml")
-                    Profile(material=material, points=points).save(Path(folder) / "profile.yaml")
-                    table, names = named(formats.read(path), truth, **settings)
-            else:
+    with tempfile.TemporaryDirectory() as folder:
+        for what, profile_of in STAIRCASES.items():
+            low, thick, published = [], [], []
+            for path, material, truth, rows in photographs:
+                settings: dict[str, object] = {"material": material}
+                if profile_of is not None:
+                    profile = profile_of(path, photographs, asked.model, Path(folder))
+                    if profile is None:
+                        continue
+                    settings["profile"] = profile
                 table, names = named(formats.read(path), truth, **settings)
-            for row in rows:
-                index, contrast = int(row["instance_id"]) - 1, seen(row)
-                layers, flagged = number(names[index]), bool(table["review"][index])
-                if material == "wse2":
-                    away = np.abs(WSE2 - contrast).max(1)
-                    wanted = int(away.argmin()) + 1 if away.min() < 0.1 else None
-                    published.append((layers, wanted, flagged))
-                    print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {wanted} published  {contrast}")
-                    continue
-                (low if steps(row) < LAST_STEP else thick).append((layers, round(steps(row)), flagged))
-                print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {steps(row):.2f} steps  {contrast}")
-        print(f"-- {what}")
-        for kind, pairs in (
-            ("graphene, up to 3 steps", low),
-            ("graphene, more steps, where the contrast of a layer shrinks", thick),
-            ("WSe2 near the published contrasts of 1 to 3 layers", [pair for pair in published if pair[1]]),
-        ):
-            agree = sum(one == other for one, other, _ in pairs)
-            near = sum(one is not None and abs(one - other) <= 1 for one, other, _ in pairs)
-            sure = [one == other for one, other, flagged in pairs if not flagged]
-            share = interval.proportion(agree, len(pairs)) if pairs else ""
-            print(
-                f"{kind}: {agree} of {len(pairs)} agree {share}, {near} within one; "
-                f"{sum(sure)} of the {len(sure)} that are not flagged for review"
-            )
+                for row in rows:
+                    index, contrast = int(row["instance_id"]) - 1, seen(row)
+                    layers, flagged = number(names[index]), bool(table["review"][index])
+                    if material == "wse2":
+                        away = np.abs(WSE2 - contrast).max(1)
+                        wanted = int(away.argmin()) + 1 if away.min() < 0.1 else None
+                        published.append((layers, wanted, flagged))
+                        print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {wanted} published  {contrast}")
+                        continue
+                    (low if steps(row) < LAST_STEP else thick).append((layers, round(steps(row)), flagged))
+                    print(f"{path.name[:8]} {row['instance_id']:>3} {layers} named, {steps(row):.2f} steps  {contrast}")
+            print(f"-- {what}")
+            for kind, pairs in (
+                ("graphene, up to 3 steps", low),
+                ("graphene, more steps, where the contrast of a layer shrinks", thick),
+                ("WSe2 near the published contrasts of 1 to 3 layers", [pair for pair in published if pair[1]]),
+            ):
+                agree = sum(one == other for one, other, _ in pairs)
+                near = sum(one is not None and abs(one - other) <= 1 for one, other, _ in pairs)
+                sure = [one == other for one, other, flagged in pairs if not flagged]
+                share = interval.proportion(agree, len(pairs)) if pairs else ""
+                print(
+                    f"{kind}: {agree} of {len(pairs)} agree {share}, {near} within one; "
+                    f"{sum(sure)} of the {len(sure)} that are not flagged for review"
+                )
+
+
+def of_known_flakes(path: Path, photographs: Sequence[Photograph], model: str, work: Path) -> Profile | None:
+    """Return a profile of known flakes on the other photographs of a setting; None where there are none."""
+    _, material, _, theirs = next(each for each in photographs if each[0] == path)
+    others = [row for other, *_, rows in photographs if other != path for row in rows]
+    points = known_flakes([row for row in others if setting(row) == setting(theirs[0])])
+    return Profile(material=material, points=points) if points else None
+
+
+def of_a_run(path: Path, photographs: Sequence[Photograph], model: str, work: Path) -> Profile:
+    """Return the profile of what a run of all photographs of a setting found; nobody says what any of it is."""
+    _, material, _, theirs = next(each for each in photographs if each[0] == path)
+    which = setting(theirs[0])
+    made = work / f"{which[0]}-{which[1]}.yaml"
+    if not made.is_file():
+        out = made.with_suffix("")
+        run_of(
+            (other for other, *_, rows in photographs if setting(rows[0]) == which), model, out, {"material": material}
+        )
+        assert cli.run(["profile", str(out), "--material", material, "--out", str(made)]) == 0
+    return Profile.load(made)
+
+
+STAIRCASES = {
+    "material given": None,
+    "profile of five flakes of the other photographs": of_known_flakes,
+    "profile of what a run of the setting's photographs found, none of it known": of_a_run,
+}
 
 
 def setting(row: dict[str, str]) -> tuple[str, bool]:
@@ -198,48 +230,105 @@ def polygons(asked: argparse.Namespace) -> None:
         print(f"hBN, {what}: {sum(hits)} of {len(hits)} {interval.proportion(sum(hits), len(hits))}")
 
 
+class Row(NamedTuple):
+    """A drawn flake of one to four layers that was found: whether its number is right, how sure that is, a look?"""
+
+    material: str
+    oxide_nm: float
+    right: bool
+    sure: float
+    flagged: bool
+
+
 def drawn(asked: argparse.Namespace) -> None:
-    rows = []
+    rows: list[Row] = []
     missed = 0
     for index, (material, oxide_nm, _) in enumerate(product(MATERIALS, chips.OXIDES_NM, range(asked.scenes))):
         scene = chips.draw(SEEDS + index, material=material, oxide_nm=oxide_nm)
-        settings = {"material": material, "oxide_nm": oxide_nm}
-        engine = engine_with(asked.model, settings)
-        answer = engine.predict(scene.image)
-        truth = score.without_specks(scene.labels, engine.settings.min_area_px)
-        cells = score.overlap(truth, answer.regions.labels)
-        true_px, found_px = np.bincount(truth[truth > 0].ravel()), np.bincount(answer.regions.labels.ravel())
-        met = set()
-        for true, label, area_px in zip(cells.truth, cells.found, cells.area_px, strict=True):
-            if true < 1 or label < 1 or 2 * area_px <= true_px[true] + found_px[label] - area_px:
-                continue
-            met.add(true)
-            layers = number(scene.class_names[true - 1])
-            if layers <= 4:
-                rows.append(
-                    (
-                        material,
-                        oxide_nm,
-                        answer.regions.class_names[label - 1] == f"{layers}L",
-                        float(answer.table["layers_probability"][label - 1]),
-                        bool(answer.table["review"][label - 1]),
-                    )
-                )
-        wanted = {true for true in np.unique(truth[truth > 0]) if number(scene.class_names[true - 1]) <= 4}
-        missed += len(wanted - met)
-    right = np.array([row[2] for row in rows])
-    sure = np.array([row[3] for row in rows])
-    unflagged = ~np.array([row[4] for row in rows])
+        theirs, missing, _ = judged(scene, asked.model, {"material": material, "oxide_nm": oxide_nm})
+        rows += [Row(material, oxide_nm, *each) for each in theirs]
+        missed += missing
+    tell(rows, missed)
+    for column in ("material", "oxide_nm"):
+        for value in sorted({getattr(row, column) for row in rows}, key=str):
+            part = [row for row in rows if getattr(row, column) == value]
+            kept = [row.right for row in part if not row.flagged]
+            share, sure_share = np.mean([row.right for row in part]), np.mean(kept or 0)
+            print(f"  {value!s:9} {len(part):4d} right {share:.2f}, not flagged {len(kept):4d} right {sure_share:.2f}")
+
+
+def together(asked: argparse.Namespace) -> None:
+    rows: dict[str, list[Row]] = {}
+    missed: dict[str, int] = {}
+    said: dict[str, list[bool]] = {}
+    for index, (material, oxide_nm) in enumerate(product(MATERIALS, chips.OXIDES_NM)):
+        first = SEEDS + 1000 + CHIPS_TOGETHER * index
+        scenes = [
+            chips.draw(seed, material=material, oxide_nm=oxide_nm, microscope=first)
+            for seed in range(first, first + CHIPS_TOGETHER)
+        ]
+        others = [each for each in MATERIALS if each != material]
+        for word, claimed in (("right", material), ("wrong", others[index % len(others)])):
+            known = {"material": claimed, "oxide_nm": oxide_nm}
+            with tempfile.TemporaryDirectory() as work:
+                profile = profile_of_run(scenes, asked.model, known, Path(work))
+                for what, settings in (("alone", {}), ("together", {"profile": profile})):
+                    key = f"{what}, {word} material given"
+                    for scene in scenes:
+                        theirs, missing, notes = judged(scene, asked.model, {**known, **settings})
+                        rows.setdefault(key, []).extend(Row(material, oxide_nm, *each) for each in theirs)
+                        missed[key] = missed.get(key, 0) + missing
+                        said.setdefault(key, []).append(any("times better" in note for note in notes))
+    for key, found in rows.items():
+        print(f"-- {key}: doubted on {sum(said[key])} of {len(said[key])} chips")
+        tell(found, missed[key])
+
+
+def judged(
+    scene: Scene, model: str, settings: dict[str, object]
+) -> tuple[list[tuple[bool, float, bool]], int, tuple[str, ...]]:
+    """Return (right, how sure, flagged) of each flake of up to four layers that is met, how many are not, and notes."""
+    engine = engine_with(model, settings)
+    answer = engine.predict(scene.image)
+    truth = score.without_specks(scene.labels, engine.settings.min_area_px)
+    cells = score.overlap(truth, answer.regions.labels)
+    true_px, found_px = np.bincount(truth[truth > 0].ravel()), np.bincount(answer.regions.labels.ravel())
+    rows, met_ones = [], set()
+    for true, label, area_px in zip(cells.truth, cells.found, cells.area_px, strict=True):
+        if true < 1 or label < 1 or 2 * area_px <= true_px[true] + found_px[label] - area_px:
+            continue
+        met_ones.add(true)
+        layers = number(scene.class_names[true - 1])
+        if layers <= 4:
+            is_right = answer.regions.class_names[label - 1] == f"{layers}L"
+            sure = float(answer.table["layers_probability"][label - 1])
+            rows.append((is_right, sure, bool(answer.table["review"][label - 1])))
+    wanted = {true for true in np.unique(truth[truth > 0]) if number(scene.class_names[true - 1]) <= 4}
+    return rows, len(wanted - met_ones), answer.notes
+
+
+def tell(rows: Sequence[Row], missed: int) -> None:
+    right = np.array([row.right for row in rows])
+    unflagged = ~np.array([row.flagged for row in rows])
     print(f"flakes of 1 to 4 layers: {len(rows)} found at IoU 0.5, {missed} missed")
     print(f"layers right {interval.proportion(right.sum(), len(right))}")
-    print(f"calibration error {classes.calibration_error(sure, right):.3f}")
+    print(f"calibration error {classes.calibration_error(np.array([row.sure for row in rows]), right):.3f}")
     print(f"not flagged {unflagged.mean():.2f}, right {interval.proportion(right[unflagged].sum(), unflagged.sum())}")
-    for column in (0, 1):
-        for value in sorted({row[column] for row in rows}, key=str):
-            part = [row for row in rows if row[column] == value]
-            kept = [row[2] for row in part if not row[4]]
-            share, sure_share = np.mean([row[2] for row in part]), np.mean(kept or 0)
-            print(f"  {value!s:9} {len(part):4d} right {share:.2f}, not flagged {len(kept):4d} right {sure_share:.2f}")
+
+
+def profile_of_run(scenes: Sequence[Scene], model: str, known: dict[str, object], work: Path) -> str:
+    """Return the file of the profile of what a run of drawn chips found, under what the user says of them."""
+    for scene in scenes:
+        formats.write_image(work / f"{scene.image.name}.tif", scene.image)
+    run_of(work.glob("*.tif"), model, work / "out", known)
+    made = work / "microscope.yaml"
+    assert cli.run(["profile", str(work / "out"), "--material", str(known["material"]), "--out", str(made)]) == 0
+    return str(made)
+
+
+def run_of(images: Iterable[Path], model: str, out: Path, settings: dict[str, object]) -> None:
+    said = [part for name_, value in settings.items() for part in ("--set", f"{name_}={value}")]
+    assert cli.run(["predict", *map(str, images), "--model", model, "--out", str(out), *said]) == 0
 
 
 def hbn(asked: argparse.Namespace) -> None:
@@ -374,7 +463,7 @@ def speed(asked: argparse.Namespace) -> None:
     )
 
 
-def maskterial(data: Path) -> Iterator[tuple[Path, str, np.ndarray, list[dict[str, str]]]]:
+def maskterial(data: Path) -> Iterator[Photograph]:
     """Yield each photograph, its material, its labels (Y, X) and the rows of its instances."""
     for source, material in MASKTERIAL.items():
         root = data / "flakes/maskterial" / source
@@ -435,9 +524,8 @@ def colour(row: dict[str, str]) -> np.ndarray:
     return np.array([float(row[channel]) for channel in "RGB"])
 
 
-WHAT = {
-    function.__name__: function for function in (found, staircase, polygons, drawn, hbn, heights, wrong, taught, speed)
-}
+EVERYTHING = (found, staircase, polygons, drawn, together, hbn, heights, wrong, taught, speed)
+WHAT = {function.__name__: function for function in EVERYTHING}
 
 if __name__ == "__main__":
     main()

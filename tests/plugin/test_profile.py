@@ -110,6 +110,35 @@ def test_flakes_of_measured_height_and_a_single_one_make_a_profile_too(
     assert [point.known for point in Profile.load(saved).points] == ["0.6 nm", "2.1 nm", "1L"]
 
 
+def test_flakes_that_segment_found_make_a_profile_that_nobody_counted_for(
+    viewer, profile, chip, dock, until, tmp_path, monkeypatch
+):
+    saved = tmp_path / "lab.yaml"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    profile.found.setChecked(True)
+    profile.save.click()
+    assert profile.said.text() == "Segment has found no flakes in the open images yet."
+    segment = dock("Segment")
+    segment.cards.choose("flakes-thin")
+    segment.settings.fields["material"].value = "graphene"
+    segment.run.click()
+    until(lambda: not segment.is_running)
+    profile.save.click()
+    until(lambda: not profile.is_running)
+    made = Profile.load(saved)
+    assert made.points == ()
+    assert profile.said.text() == f"Saved as lab.yaml. It holds the colours of {len(made.seen)} flakes that were found."
+    images = tmp_path / "images"
+    images.mkdir()
+    formats.write_image(images / "chip.tif", chip.image)
+    words = ["predict", str(images), "--model", "flakes-thin", "--set", "material=graphene"]
+    assert cli.run([*words, "--out", str(tmp_path / "run")]) == 0
+    again = tmp_path / "again.yaml"
+    assert cli.run(["profile", str(tmp_path / "run"), "--material", "graphene", "--out", str(again)]) == 0
+    for one, other in zip(made.seen, Profile.load(again).seen, strict=True):
+        assert one.contrast == pytest.approx(other.contrast)
+
+
 def test_layers_of_a_clicked_flake_can_be_changed_and_a_point_taken_away(viewer, profile):
     click(viewer, profile, 1, (40, 50))
     click(viewer, profile, 2, (80, 90))

@@ -1,0 +1,30 @@
+"""The colours of the flakes that a run found: what one microscope setting has shown."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from micro.errors import BadSetting, MicroError
+from micro.line.record import undone
+from micro.tasks import flakes
+from micro.thin_film import Colour
+
+
+def of_run(folder: Path) -> tuple[Colour, ...]:
+    """Return the colours that the flakes of a run have shown; see `flakes.colours_of`.
+
+    folder: what `micro predict --out` wrote.
+
+    Raises MicroError where there is no such run or it goes on, BadSetting where it found no flakes.
+    """
+    undone(folder)
+    try:
+        table = pa.parquet.read_table(folder / "regions.parquet")
+    except (OSError, pa.ArrowInvalid) as fault:
+        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    try:
+        return flakes.colours_of(table["image"].to_pylist(), columns)
+    except BadSetting as fault:
+        raise BadSetting(f"{folder}: {fault}") from fault
