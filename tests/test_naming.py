@@ -18,8 +18,8 @@ from micro.thin_film import (
     contrast,
     name,
     named_by_the_others,
+    objections,
     picked,
-    strangers,
 )
 from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights, recorded
 from micro.thin_film.materials import find, refractive_index
@@ -116,9 +116,19 @@ def test_an_image_of_another_setting_is_named_as_a_stranger():
     staircase = film("graphene", [1, 2, 3, 4, 5, 6], 90)
     same = colours(staircase[::2], "a.png") + colours(staircase[1::2], "b.png")
     strange = colours(film("graphene", [1, 2], 285), "c.png")
-    assert strangers(Profile(material="graphene", seen=same)) == ()
-    assert strangers(Profile(material="graphene", seen=same + strange)) == ("c.png",)
-    assert strangers(Profile(material="graphene", seen=colours(staircase))) == (), "there is no other image"
+    assert objections(Profile(material="graphene", seen=same)) == ()
+    (objection,) = objections(Profile(material="graphene", seen=same + strange))
+    assert objection.startswith("c.png does not fit the other images.")
+    residue = colours([(0.3, -0.2, 0.4)], "c.png")
+    assert objections(Profile(material="graphene", seen=same + residue)) == (), "a single region may be anything"
+    assert objections(Profile(material="graphene", seen=colours(staircase))) == (), "there is no other image"
+
+
+def test_a_profile_of_a_wrong_material_is_questioned_and_not_its_images():
+    staircase = film("mos2", [1, 2, 3, 4, 5], 285)
+    profile = Profile(material="graphene", seen=colours(staircase[:3]) + colours(staircase[3:], "b.png"))
+    (objection,) = objections(profile)
+    assert re.search(r"graphene on \d+ nm of oxide does not explain the colours .* MoS2", objection)
 
 
 def test_a_colour_is_picked_once_and_many_are_spread_from_dark_to_bright():

@@ -68,9 +68,6 @@ def profile(
         for (answer, agrees), point in zip(answers, known, strict=True):
             if not agrees:
                 err.print(f"{point.image}: {point.known} by your table, {answer} by the other points.")
-    for image in thin_film.strangers(made):
-        err.print(
-            f"{image} does not fit the other images. Was it taken with the same objective, lamp, camera and exposure, "
-            f"and on the same oxide?"
-        )
+    for objection in thin_film.objections(made):
+        err.print(objection)
     return DONE

@@ -20,8 +20,8 @@ from micro.thin_film.naming import (
     Seen,
     name,
     named_by_the_others,
+    objections,
     profile_of,
-    strangers,
 )
 from micro.thin_film.profile import MOST_CONTRAST, Colour, Point, Profile
 
@@ -47,8 +47,8 @@ __all__ = [
     "find",
     "name",
     "named_by_the_others",
+    "objections",
     "picked",
     "profile_of",
     "refractive_index",
-    "strangers",
 ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from micro.thin_film.colours import distinct, seen_before
 from micro.thin_film.inference import Evidence, Hypothesis, Likelihood, Swarm
 from micro.thin_film.materials import MATERIALS, find
-from micro.thin_film.profile import Point, Profile
+from micro.thin_film.profile import Colour, Point, Profile
 
 Real = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ PARTICLES, RIVAL_PARTICLES = 1024, 256
 STIRS, WORTH_STIRRING = 2, 0.01  # rounds for an explanation of at least this weight
 HOPELESS = 15.0  # below the best: a hypothesis that cannot come back
 THREADS = 2  # swarms know nothing of each other, and NumPy lets another thread work meanwhile
-STRANGER = 2.5  # a median misfit; of images of one setting it was 0.5 to 1.9, of others 3 to 5.5
+STRANGER = 2.5  # a misfit; its median was 0.5 to 1.9 in images of one setting, 3 to 5.5 in others
 POINT_NOISE = 0.01  # of a contrast that was taken at one place
 # Heights of flakes on oxide are off by up to a nanometre: P. Nemes-Incze et al., Carbon 46 (2008) 1435.
 AFM_DOUBT_NM, AFM_SCALE_DOUBT = 0.5, 0.02
@@ -205,9 +205,7 @@ def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
     answers = []
     for index, point in enumerate(profile.points):
         others = profile.model_copy(update={"points": profile.points[:index] + profile.points[index + 1 :]})
-        contrast = np.array([point.contrast])
-        seen = Seen(contrast, np.ones((1, 3), bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
-        names = name(seen, Asked(profile=others))
+        names = name(_shown([point]), Asked(profile=others))
         if point.height_nm is None:
             answers.append(Recalled(names.class_names[0], names.class_names[0] == point.known))
             continue
@@ -218,21 +216,38 @@ def named_by_the_others(profile: Profile) -> tuple[Recalled, ...]:
     return tuple(answers)
 
 
-def strangers(profile: Profile) -> tuple[str, ...]:
-    """Return the images whose flakes, as a profile has seen them, do not fit the curve of all that it knows else.
+def objections(profile: Profile) -> tuple[str, ...]:
+    """Return in words what the flakes that a profile has seen say against it: nothing, where all fit together.
 
-    They were most likely taken with another microscope or exposure, or of another chip.
+    Either another material or oxide explains them better, which is found where no point is known; or several flakes of
+    one image do not fit the curve of all others, so that it was taken with another setting.
     """
-    found = []
-    for image in dict.fromkeys(each.image for each in profile.seen):
-        theirs = np.array([each.contrast for each in profile.seen if each.image == image])
-        rest = profile.model_copy(update={"seen": tuple(each for each in profile.seen if each.image != image)})
-        if rest.seen or rest.points:
-            seen = Seen(theirs, np.ones(theirs.shape, bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
-            names = name(seen, Asked(profile=rest))
-            if np.median(names.misfit) > STRANGER or 2 * names.class_names.count(UNKNOWN) > len(theirs):
-                found.append(image)
-    return tuple(found)
+    if profile.seen and not profile.points:
+        names = name(_shown(profile.seen), Asked(profile.material, profile.oxide_nm, profile.gamma))
+        if names.doubted:
+            return names.remarks[:1]
+    return tuple(
+        f"{image} does not fit the other images. Was it taken with the same objective, lamp, camera and exposure, and "
+        f"on the same oxide?"
+        for image in dict.fromkeys(each.image for each in profile.seen)
+        if _is_stranger(profile, image)
+    )
+
+
+def _is_stranger(profile: Profile, image: str) -> bool:
+    """Whether most flakes of an image, and more than one, fit nothing by all else that a profile knows."""
+    theirs = [each for each in profile.seen if each.image == image]
+    rest = profile.model_copy(update={"seen": tuple(each for each in profile.seen if each.image != image)})
+    if len(theirs) == 1 or not (rest.seen or rest.points):
+        return False
+    names = name(_shown(theirs), Asked(profile=rest))
+    fits_nothing = (names.misfit > STRANGER) | (np.array(names.class_names) == UNKNOWN)
+    return bool(fits_nothing.sum() > max(1, len(theirs) / 2))
+
+
+def _shown(colours: Sequence[Colour]) -> Seen:
+    contrast = np.array([each.contrast for each in colours])
+    return Seen(contrast, np.ones(contrast.shape, bool), np.zeros((0, 3)), np.full(3, POINT_NOISE))
 
 
 def profile_of(points: Sequence[Point]) -> Profile:

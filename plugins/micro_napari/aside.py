@@ -80,14 +80,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A profile, what each of its points is named by the others alone, and images that do not fit the others.
+    """A profile, what each of its points is named by the others alone, and what its flakes say against it, in words.
 
     A single point, of which nothing else was seen, has no others.
     """
 
     profile: Profile
     answers: tuple[Recalled, ...]
-    strangers: tuple[str, ...]
+    objections: tuple[str, ...]
 
 
 Order = Question | Lesson | Specimen | Calibration

@@ -129,7 +129,7 @@ def _calibrate(order: Calibration) -> Calibrated:
     except ValidationError as fault:
         raise BadSetting("; ".join(f"{error['loc'][0]}: {error['msg']}" for error in fault.errors())) from fault
     answers = thin_film.named_by_the_others(profile) if len(points) + len(order.seen) > 1 else ()
-    return Calibrated(profile, answers, thin_film.strangers(profile))
+    return Calibrated(profile, answers, thin_film.objections(profile))
 
 
 if __name__ == "__main__":

@@ -284,16 +284,13 @@ class ProfileWidget(DockPart):
             for point, (answer, agrees) in zip(points, result.answers, strict=False)
             if not agrees
         ]
-        strange = [
-            f"{image} does not fit the other images. Was it taken with the same microscope setting, on the same oxide?"
-            for image in result.strangers
-        ]
         told = f"Saved as {self._path.name}."
         if result.profile.seen:
             told += f" It holds the colours of {len(result.profile.seen)} flakes that were found."
         if result.answers:
             told += f" {len(points) - len(wrong)} of {len(points)} flakes are named as you say from the others alone."
-        say(self._viewer, self.said, "\n".join((told, *wrong, *strange)), fine=not (wrong or strange))
+        against = (*wrong, *result.objections)
+        say(self._viewer, self.said, "\n".join((told, *against)), fine=not against)
         self.use.setEnabled(True)
 
     def _on_use(self) -> None:
