@@ -64,14 +64,17 @@ class Chip:
         smooth = np.asarray(cv2.medianBlur(np.ascontiguousarray(self.pixels[window]), SMOOTH_PX))
         return (smooth.transpose(2, 0, 1) / spread - 1).astype(np.float32)
 
-    def is_terrace(self, contrast: NDArray[np.float32], part: NDArray[np.bool_], allowance: float = 0.0) -> bool:
-        """Return whether a region (y, x) is large enough, of one colour, and has an edge.
+    def is_terrace(self, contrast: NDArray[np.float32], part: NDArray[np.bool_], uneven_share: float = 0.0) -> bool:
+        """Return whether a region (y, x) is large enough, of one colour that is not the substrate's, and has an edge.
 
-        allowance: by how much it may be less even than the limits say.
+        uneven_share: of its contrast, by which it may be less even than the limits say.
         """
-        most_uneven = np.hypot(self.limits.max_unevenness, GRAINS * self.stray) + allowance
+        if np.count_nonzero(part) < self.limits.min_area_px:
+            return False
+        off = float(np.abs(np.median(contrast[:, part], axis=1)).max())
+        most_uneven = np.hypot(self.limits.max_unevenness, GRAINS * self.stray) + uneven_share * off
         return bool(
-            np.count_nonzero(part) >= self.limits.min_area_px
+            off >= terraces.LEAST_CONTRAST
             and terraces.unevenness(contrast, part) <= most_uneven
             and terraces.bounded(contrast, part, self.limits.step) >= LEAST_BOUNDED
         )
@@ -115,9 +118,8 @@ def add_by_colour(labels: NDArray[np.int32], chip: Chip) -> int:
         contrast = chip.contrast(window)
         known = labels[window] > 0
         crystal = terraces.grown(contrast, found[window] == place, kinds[window] > 0)
-        off = float(np.abs(np.median(contrast[:, crystal], axis=1)).max())
         if (
-            chip.is_terrace(contrast, crystal, UNEVEN_SHARE * off)
+            chip.is_terrace(contrast, crystal, UNEVEN_SHARE)
             and terraces.solidity(crystal) >= LEAST_SOLIDITY
             and np.count_nonzero(crystal & known) <= MOST_KNOWN * np.count_nonzero(crystal)
         ):

@@ -138,6 +138,14 @@ def refined(labels, pixels):
     return refine(regions, pixels, scaling(pixels), FlakeSettings())
 
 
+def test_the_bare_substrate_is_no_flake_though_a_network_outlines_it():
+    labels, pixels, _ = photograph()
+    flooded = np.where(labels == 1, 1, 2).astype(np.int32)
+    found = refined(flooded, pixels)
+    assert np.unique(found.labels[labels == 0]).tolist() == [0]
+    assert found.labels[100, 100] > 0
+
+
 def test_terraces_are_kept_and_a_dark_corner_that_has_no_edge_is_dropped():
     labels, pixels, corner = photograph(corner=0.1)
     found = refined(np.where(corner, 3, labels).astype(np.int32), pixels)
