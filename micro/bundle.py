@@ -166,6 +166,7 @@ def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classe
             "summary": f"{second.summary} Only in frames that are not {' or '.join(may_ship)}: {first.summary}",
             "classifier": first.classifier,
             "temperature": first.temperature,
+            "graph_sha256": None,
             "settings": {**first.settings, **second.settings, "ok_classes": ",".join(may_ship)},
             "licence": "; ".join(dict.fromkeys((first.licence, second.licence))),
             "data": first.data + second.data,
@@ -182,11 +183,15 @@ def gated(folder: Path, gate: Bundle, search: Bundle, *, command: str, ok_classe
         card = Card.model_validate(card.model_dump())
     except ValidationError as fault:
         raise BadSetting(f"{folder}: no bundle can be made there. {reasons(fault)}") from fault
+    graph = gate.graph()
     parts = {kind: made.weights() for kind, made in (("classifier", gate), ("segmenter", search))}
     weights = {
         name: value for kind, each in parts.items() for name, value in each.items() if name.startswith(f"{kind}.")
     }
-    return save(folder, card, weights)
+    both = save(folder, card, weights)
+    if graph is not None:
+        both.keep_graph(graph)
+    return load(folder)
 
 
 def save(folder: Path, card: Card, weights: Mapping[str, NDArray[np.generic]]) -> Bundle:

@@ -37,6 +37,7 @@ class Micrograph:
 
     def __post_init__(self) -> None:
         pixels = np.asarray(self.pixels)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if pixels.ndim == 2:
             pixels = pixels[..., np.newaxis]
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):

@@ -252,6 +252,15 @@ def test_a_gated_bundle_takes_no_others_place_and_no_name_that_none_can_have(gat
     assert not (tmp_path / "Line 3").exists()
 
 
+def test_the_graph_of_a_gated_bundle_is_that_of_its_gate(gated, tmp_path) -> None:
+    gated.keep_graph(b"of an earlier gate")
+    gate, search = bundle.load(tmp_path / "gate"), bundle.load(gated.folder)
+    assert bundle.gated(tmp_path / "plain", gate, search, command="").graph() is None
+    gate.keep_graph(b"of the gate")
+    both = bundle.gated(tmp_path / "compiled", bundle.load(gate.folder), search, command="")
+    assert both.graph() == b"of the gate"
+
+
 def test_a_gate_of_another_kind_is_refused(tmp_path) -> None:
     gate = make_bundle(tmp_path / "gate", SMALL_CLASSIFIER, task="defects")
     grains = make_bundle(tmp_path / "grains")

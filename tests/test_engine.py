@@ -297,13 +297,17 @@ def test_a_fault_of_ours_sets_its_image_apart_with_a_reason_and_the_others_are_d
     assert "ZeroDivisionError" in results[3].reason
 
 
-def test_what_goes_wrong_between_images_is_raised_where_the_stream_is_read(classifier):
+@pytest.mark.parametrize("kind", ["segmenter", "classifier"])
+def test_what_goes_wrong_between_images_is_raised_after_the_results_of_those_before_it(kind, request):
     def items():
-        yield Item("a", lambda: picture(64, 64))
+        for number in range(40):
+            yield Item(str(number), lambda number=number: picture(64, 64, number))
         raise OSError("the list of images went away")
 
+    results = Engine(request.getfixturevalue(kind), device="cpu").stream(items())
+    assert [next(results).image for _ in range(40)] == [picture(64, 64, number).name for number in range(40)]
     with pytest.raises(OSError, match="went away"):
-        list(Engine(classifier, device="cpu").stream(items()))
+        next(results)
 
 
 def test_a_cards_temperature_makes_a_classifier_less_sure_and_changes_no_answer(tmp_path):

@@ -76,6 +76,13 @@ def test_a_colour_image_is_read_as_red_green_and_blue(data):
     assert np.array_equal(read(data).pixels, RGB)
 
 
+def test_a_tiff_of_one_plane_may_have_any_number_of_axes_of_length_one():
+    pixels = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels[np.newaxis, :, :, np.newaxis])
+    assert np.array_equal(formats.decode(file.getvalue(), "a.tif").pixels[..., 0], pixels)
+
+
 @pytest.mark.parametrize("data", [pil(ALPHA, "PNG"), tiff(ALPHA, photometric="rgb", extrasamples=["unassalpha"])])
 def test_a_dropped_alpha_channel_is_noted(data):
     assert read(data).notes == ("alpha channel dropped",)

@@ -34,6 +34,13 @@ def test_other_pixel_types_are_refused(dtype):
         Micrograph(np.zeros((4, 6), dtype))
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">f4"])
+def test_an_array_of_the_other_byte_order_is_taken(dtype):
+    image = Micrograph(np.arange(24).reshape(4, 6).astype(dtype))
+    assert image.pixels.dtype in (np.uint16, np.float32)
+    assert image.pixels[..., 0].tolist() == np.arange(24).reshape(4, 6).tolist()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_single_pixel_that_is_no_number_is_refused(value):
     pixels = np.zeros((4, 6), np.float32)

@@ -148,6 +148,13 @@ def test_a_frame_has_the_size_that_was_asked_for() -> None:
     assert scene.image.pixel_size_um == strips.PIXEL_SIZE_UM
 
 
+@pytest.mark.parametrize("kind", strips.KINDS)
+def test_every_kind_is_drawn_on_the_smallest_frame(kind: str) -> None:
+    for seed in range(20):
+        scene = strips.draw(seed, height_px=48, width_px=48, kind=kind)
+        assert (scene.labels.max() > 0) == (kind != "clean")
+
+
 def test_an_unknown_kind_and_a_tiny_frame_are_refused() -> None:
     with pytest.raises(ValueError, match="rust"):
         strips.draw(0, kind="rust")

@@ -42,7 +42,10 @@ class Lanes:
 
 @dataclass
 class _Shared:
-    """What the workers and the caller share; every access holds `changed`."""
+    """What the workers and the caller share; every access holds `changed`.
+
+    ended_by: what the source of the items raised; fault: what went wrong in a worker.
+    """
 
     items: Iterator[Item]
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -51,6 +54,7 @@ class _Shared:
     exhausted: bool = False
     stopped: bool = False
     results: dict[int, tuple[Result, int]] = field(default_factory=dict)
+    ended_by: Exception | None = None
     fault: BaseException | None = None
 
 
@@ -63,6 +67,8 @@ class _Read(NamedTuple):
 
 def stream(items: Iterable[Item], judge: Judge, lanes: Lanes, prepare_thread: Callable[[], None]) -> Iterator[Result]:
     """Yield one result an item, in order. Closing the iterator stops the workers after the group in hand.
+
+    What the source of the items raises is raised after the results of the items that came before.
 
     judge: gets up to lanes.group images, answers for each; an exception quarantines the image that caused it.
     prepare_thread: called once in each worker thread.
@@ -114,7 +120,10 @@ def _take(shared: _Shared, most: int) -> list[_Read]:
                 shared.changed.wait()
             if shared.held_values >= BUDGET_VALUES or shared.stopped or shared.exhausted:
                 break
-            item = next(shared.items, None)
+            try:
+                item = next(shared.items, None)
+            except Exception as fault:
+                item, shared.ended_by = None, fault
             if item is None:
                 shared.exhausted = True
                 shared.changed.notify_all()
@@ -171,13 +180,19 @@ def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result
 def _read_ahead(items: Iterator[Item], pool: ThreadPoolExecutor, ahead: int) -> Iterator[Item]:
     """Yield the items in order, each already being read by the pool when it is taken."""
     waiting: list[tuple[str, Future[Micrograph]]] = []
-    for item in items:
-        waiting.append((item.name, pool.submit(item.read)))
-        if len(waiting) > ahead:
-            name, future = waiting.pop(0)
-            yield Item(name, future.result)
+    ended_by: Exception | None = None
+    try:
+        for item in items:
+            waiting.append((item.name, pool.submit(item.read)))
+            if len(waiting) > ahead:
+                name, future = waiting.pop(0)
+                yield Item(name, future.result)
+    except Exception as fault:
+        ended_by = fault
     for name, future in waiting:
         yield Item(name, future.result)
+    if ended_by is not None:
+        raise ended_by
 
 
 def _in_order(shared: _Shared) -> Iterator[Result]:
@@ -188,6 +203,8 @@ def _in_order(shared: _Shared) -> Iterator[Result]:
                 if shared.fault is not None:
                     raise shared.fault
                 if shared.exhausted and number == shared.taken:
+                    if shared.ended_by is not None:
+                        raise shared.ended_by
                     return
                 shared.changed.wait()
             result, values = shared.results.pop(number)

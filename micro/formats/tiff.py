@@ -161,10 +161,11 @@ def _is_smaller_copy(page: "TiffPage", main: "TiffPage") -> bool:
 
 def _axis_order(series: "TiffPageSeries", name: str) -> list[tuple[int, int]]:
     """Return size and target position of each axis that is kept: Y, X, then the channels."""
-    sizes = dict(zip(series.axes, series.shape, strict=True))
-    if len(sizes) != len(series.axes):
+    kept = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in "YX"]
+    sizes = dict(kept)
+    if len(sizes) != len(kept):
         raise many_planes(name, f"an image of axes {series.axes}")
-    stacked = {axis: size for axis, size in sizes.items() if axis not in "YXSC" and size > 1}
+    stacked = {axis: size for axis, size in sizes.items() if axis not in "YXSC"}
     if stacked:
         words = {"Z": "slices in depth (Z)", "T": "times (T)", "Q": "pages", "I": "pages"}
         what = " x ".join(f"{size} {words.get(axis, f'planes along {axis}')}" for axis, size in stacked.items())
@@ -179,7 +180,7 @@ def _axis_order(series: "TiffPageSeries", name: str) -> list[tuple[int, int]]:
         raise many_planes(name, f"{samples} values a pixel")
     if not {"Y", "X"} <= sizes.keys() or any(one is None for one in series.pages):
         raise truncated(name)
-    return [(size, {"Y": 0, "X": 1}.get(axis, 2)) for axis, size in sizes.items() if size > 1 or axis in "YX"]
+    return [(size, {"Y": 0, "X": 1}.get(axis, 2)) for axis, size in kept]
 
 
 def _check_tags(tif: "TiffFile", page: "TiffPage", name: str) -> None:

@@ -283,7 +283,7 @@ def _spots(
     spots: list[Shade] = []
     taken = np.zeros(shape_px, bool)
     for _ in range(count):
-        half_x = rng.uniform(*half_px)
+        half_x = min(rng.uniform(*half_px), 0.33 * (shape_px[1] - edge_px.max()))
         half_y = min(half_x * rng.uniform(*stretch), 0.4 * shape_px[0])
         centre_x = rng.uniform(edge_px.max() + 2 * half_x, shape_px[1] - half_x)
         centre_y = rng.uniform(half_y, shape_px[0] - half_y)
