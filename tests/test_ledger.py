@@ -148,6 +148,15 @@ def test_a_quarantined_image_that_is_queued_again_is_replaced_by_its_result(ledg
     assert (row["state"], row["sha256"], row["error"], row["attempt"]) == ("done", TWO, None, 2)
 
 
+def test_an_image_under_whose_name_another_worker_opened_one_is_not_queued_again(ledger: Ledger) -> None:
+    for name in ("a.png", "b.png"):
+        put(ledger, prediction(name))
+    known = [row.id for rows in ledger.survey(["a.png", "b.png"]).values() for row in rows]
+    ledger.add({"a.png": "/other/a.png"})
+    ledger.requeue(known)
+    assert sorted(states(ledger, "a.png", "b.png")) == ["done", "queued", "running"]
+
+
 def test_an_image_that_fails_when_done_again_keeps_nothing_of_its_result(ledger: Ledger) -> None:
     put(ledger, replace(prediction("a.png"), verdict="OK"), ONE)
     (known,) = ledger.survey(["a.png"])["a.png"]

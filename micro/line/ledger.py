@@ -204,11 +204,20 @@ class Ledger:
             return [Claimed(number, name, None) for number, name in connection.execute(new, rows)]
 
     def requeue(self, ids: Collection[int]) -> None:
-        """Queue images anew that have a result; it stays until the next one takes its place."""
-        if ids:
+        """Queue images anew that have a result; it stays until the next one takes its place.
+
+        One under whose name another worker has opened an image meanwhile stays as it is.
+        """
+        if not ids:
+            return
+        closed = images.c.state.in_((DONE, QUARANTINED))
+        try:
             with self.database.begin() as connection:
-                closed = images.c.state.in_((DONE, QUARANTINED))
                 connection.execute(images.update().where(_IDS, closed).values(state=QUEUED), {"ids": list(ids)})
+        except sa.exc.IntegrityError:
+            if len(ids) > 1:
+                for number in ids:
+                    self.requeue([number])
 
     def restamp(self, files: Mapping[int, Seen]) -> None:
         """Note how files look now that hold the bytes of images whose result is known."""
