@@ -15,6 +15,7 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
+from micro.line import tables
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
 from micro.line.record import undone
@@ -126,8 +127,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     is not there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
     try:
-        # of a file that was written anew, what it last held counts; rows are in the order of time
-        images = [*{row["image"]: row for row in _rows(folder / "images.parquet")}.values()]
+        images = [*tables.last_contents(_rows(folder / "images.parquet")).values()]
         regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         for row in _rows(folder / "regions.parquet"):
             regions[row["image"], row["sha256"]].append(row)
