@@ -34,7 +34,7 @@ def write_run(folder, fields, sha256=None):
 
 def write_record(folder, state, images, done=None):
     counts = {"images": images, "done": images if done is None else done, "quarantined": 0}
-    (folder / "run.json").write_text(json.dumps({"state": state, "counts": counts}))
+    (folder / "run.json").write_text(json.dumps({"state": state, "recipe": {}, "counts": counts}))
 
 
 def left(share):

@@ -15,6 +15,7 @@ from run_folder import HOSTILE, RECORD, Read, Run
 from micro import cli, formats
 from micro.errors import MicroError
 from micro.line import schema
+from micro.line.record import undone
 from micro.line.watcher import Depth, Ended, RunSummary, tell
 from micro.report import account
 from micro.report import run as run_page
@@ -182,11 +183,13 @@ def test_links_lead_to_the_files_as_seen_from_the_page(made: Run, tmp_path: Path
 
 
 def test_where_there_is_no_run_the_page_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MicroError, match="holds no run that can be reported"):
+    with pytest.raises(MicroError, match="holds no record of a run"):
         write_run(tmp_path, tmp_path / "report.html")
-    (tmp_path / "run.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(MicroError, match="is not the record of a run"):
-        write_run(tmp_path, tmp_path / "report.html")
+    for other in ("[]", '{"configurations": []}'):
+        (tmp_path / "run.json").write_text(other, encoding="utf-8")
+        for reader in (undone, lambda folder: write_run(folder, folder / "report.html")):
+            with pytest.raises(MicroError, match="is not the record of a run"):
+                reader(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(RECORD), encoding="utf-8")
     with pytest.raises(MicroError, match="--store"):
         write_run(tmp_path, tmp_path / "report.html")
