@@ -59,6 +59,7 @@ def test_counts_are_those_of_the_ledger_and_throughput_is_that_of_the_last_start
     assert "c0 2 0 2" in text, "class c0: 2 NG, 0 REVIEW, 2 OK"
     assert "c1 0 2 1" in text
     assert "bad the file is empty." in text
+    assert "tries those again that have changed, and all with --retry-quarantined." in text
 
 
 def test_what_a_file_held_before_it_was_written_anew_is_counted_as_that(made: Run) -> None:
