@@ -67,7 +67,7 @@ def test_of_a_file_that_was_written_anew_what_it_last_held_is_the_field_and_the_
     assert pore.area_of == pytest.approx({"a.png": 0.4})
     missed = left_out(tmp_path)
     assert missed == {
-        "a.png (a0000000)": "what the file held before it was written anew",
+        "a.png (a0000000)": "an earlier image of this name; the last one is the field",
         "unreadable.png": "no labels",
     }
 

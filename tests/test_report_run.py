@@ -62,12 +62,12 @@ def test_counts_are_those_of_the_ledger_and_throughput_is_that_of_the_last_start
     assert "tries those again that have changed, and all with --retry-quarantined." in text
 
 
-def test_what_a_file_held_before_it_was_written_anew_is_counted_as_that(made: Run) -> None:
+def test_images_of_which_another_had_the_name_later_are_counted_as_that(made: Run) -> None:
     for name, grey in (("a", 1), ("a", 2), ("b", 3)):
         made.add(name, pixels=np.full((8, 12), grey, np.uint8))
     text = page_of(made).text
     assert "images 3" in text
-    assert "1 of these images is what a file held before it was written anew." in text
+    assert "1 of these images had a name that another image had later" in text
 
 
 def test_remarks_are_listed_with_how_many_images_they_are_of(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_of_a_file_that_was_written_anew_what_it_last_held_is_the_field_and_the_
     assert [each["field"] for each in record["inputs"]] == ["a.tif", "b.tif"]
     assert g_of(record) != g_of(before)
     assert record["inputs"][0]["image_sha256"] != was
-    assert record["left_out"] == {f"a.tif ({was[:8]})": "what the file held before it was written anew"}
+    assert record["left_out"] == {f"a.tif ({was[:8]})": "an earlier image of this name; the last one is the field"}
 
 
 def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -102,7 +102,7 @@ def of_run(
     factor = _factor(shape_px)
     stated, origin_um, is_counted, notes = _stated(tiles, factor, places, unit, columns, overlap, mirror)
     if anew:
-        notes.append(f"Mapped with what the files last held, which were written anew: {', '.join(anew)}.")
+        notes.append(f"Mapped with the last image of each name that several had: {', '.join(anew)}.")
     if corrected:
         notes.append(f"Mapped as it was found, not as it was corrected: {', '.join(sorted(corrected))}.")
     if is_counted:  # who counts images does not say how far each of them is off
@@ -177,8 +177,8 @@ def _refuse_out_of_range(columns: int | None, overlap: float | None, slack_px: i
 def _of_ledger(folder: Path) -> tuple[list[_Tile], dict[tuple[str, int], dict[str, Any]], list[str]]:
     """Return the images of a run, what it says of each region, by the image's name and the label, and names.
 
-    Of files that were written anew, which bear these names, what they last held is the image. The run's tables are no
-    source: they lag behind its ledger where it was killed, or goes on.
+    Several images had each of these names, as when a file was written anew, and the last one counts. The run's tables
+    are no source: they lag behind its ledger where it was killed, or goes on.
     """
     database = schema.ledger_of(folder, None)
     columns = schema.images.c

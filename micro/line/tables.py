@@ -69,7 +69,7 @@ def export(database: sa.Engine, folder: Path) -> None:
 
 
 def last_contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the rows of images by name: of a file that was written anew, the row of what it last held.
+    """Return the rows of images by name: of several under one name, as when a file was written anew, the last.
 
     rows: of the table of images, whose order is that of time.
     """
@@ -77,10 +77,9 @@ def last_contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, A
 
 
 def left_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the images that are no fields, by name, each with the reason: they have no labels, or an earlier content.
+    """Return the images that are no fields, by name, each with the reason: no labels, or not the last of their name.
 
-    rows: of the table of images, whose order is that of time. What a file held before it was written anew has a part of
-    its hash behind its name.
+    rows: of the table of images, whose order is that of time. An earlier one has a part of its hash behind its name.
     """
     reasons = {}
     last = last_contents(rows)
@@ -90,7 +89,7 @@ def left_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             if not row["labels"]:  # what is wrong with a file begins with its name, which the reader sees
                 reasons[name] = (row.get("error") or "no labels").removeprefix(f"{name}: ")
         elif row["labels"]:
-            reasons[f"{name} ({row['sha256'][:8]})"] = "what the file held before it was written anew"
+            reasons[f"{name} ({row['sha256'][:8]})"] = "an earlier image of this name; the last one is the field"
     return reasons
 
 

@@ -31,7 +31,7 @@ class Account:
     scores: done images a verdict, in CELLS even cells of the score from 0 to 1.
     region_classes: regions a class. regions_an_image: done images by their number of regions; empty without segmenter.
     median_seconds, p95_seconds: of the time that one image took.
-    written_anew: how many of the images with a result are what a file held before it was written anew.
+    earlier: images with a result of which another one had the name later, as when a file was written anew.
     starts: when, where and by which version the run was started or gone on with, the last ones first.
     """
 
@@ -43,7 +43,7 @@ class Account:
     regions_an_image: Counter[int]
     median_seconds: float | None
     p95_seconds: float | None
-    written_anew: int
+    earlier: int
     starts: tuple[Row, ...]
 
 
@@ -80,7 +80,7 @@ def count(connection: sa.Connection) -> Account:
         regions_an_image=regions_an_image,
         median_seconds=median,
         p95_seconds=p95,
-        written_anew=connection.scalar(sa.select(others).where(ended)) or 0,
+        earlier=connection.scalar(sa.select(others).where(ended)) or 0,
         starts=tuple({**row} for row in connection.execute(last).mappings()),
     )
 
