@@ -313,6 +313,16 @@ def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_count
         of_run(tmp_path / "out", layout)
 
 
+def test_frames_that_are_named_by_the_time_are_no_strip_of_a_million_kilometres(tmp_path):
+    for number in range(6):
+        write(tmp_path / "frames" / f"{1700000000123456789 + 10**8 * number}.png", 255)
+    run(tmp_path / "frames", tmp_path / "run", Toy(classes=("fine", "print")))
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=64, frame_step_mm=64, cameras=(camera,))
+    with pytest.raises(BadSetting, match=r"6 frames lie over 3\.2e\+04 km by `frame_number`"):
+        of_run(tmp_path / "run", layout)
+
+
 @pytest.mark.parametrize("position", ["nan", "inf", "-1e400"])
 def test_a_position_that_is_no_number_is_refused_and_a_table_from_a_spreadsheet_is_read(position, tmp_path):
     camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)

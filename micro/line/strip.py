@@ -25,6 +25,8 @@ from micro.strip.layout import SHORTEST_PERIOD_MM
 # Regions are looked through for a period in stripes of this width, each overlapping the next by half.
 STRIPE_MM = 40.0
 SAME_PERIOD = 0.01
+# Frames further apart are numbered by something else than frames, such as the time.
+LONGEST_STRIP_MM = 1e8
 # Cameras that are named because they saw less of the strip than all of it; others are counted.
 MOST_NAMED = 3
 
@@ -226,6 +228,7 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
         frames.append(_Frame(row, camera, number, along_mm + camera.along_mm))
     frames.sort(key=lambda frame: (frame.camera.name, frame.along_mm))
     _refuse_twice(frames, layout)
+    _refuse_far(frames, layout)
     if layout.frame_step_mm is not None:
         return frames
     # an encoder counts no frames, so they are numbered in its order
@@ -266,6 +269,18 @@ def _refuse_twice(frames: Sequence[_Frame], layout: Layout) -> None:
         raise BadSetting(
             f"{both} frame {one.number} of {one.camera.name}. Which digits of a path count frames is said by "
             f"`frame_number`, and which images a camera took by `images`; a strip has a run of its own."
+        )
+
+
+def _refuse_far(frames: Sequence[_Frame], layout: Layout) -> None:
+    """Raise BadSetting where no strip is as long as the places of frames say."""
+    places = sorted(frame.along_mm for frame in frames)
+    if frames and places[-1] - places[0] > LONGEST_STRIP_MM:
+        by = "`frame_number` and frame_step_mm" if layout.frame_step_mm is not None else "`positions` and mm_per_count"
+        far_km = (places[-1] - places[0]) / 1e6
+        raise BadSetting(
+            f"{len(frames)} frames lie over {far_km:.4g} km by {by}, and no strip is longer than "
+            f"{LONGEST_STRIP_MM / 1e6:g} km. Say which digits of a path count frames, or correct the positions."
         )
 
 
