@@ -70,6 +70,7 @@ class StripMap:
     length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
     corrected: frames that count as what a person said of them. left_out: images that no camera of the layout took.
     blind: cameras of the layout that took none. seen: which share of the length each camera's frames show, 0 to 1.
+    is_falling: whether the encoder's positions fall from each image of a camera to the next by name.
     """
 
     layout: Layout
@@ -82,6 +83,7 @@ class StripMap:
     left_out: int
     blind: tuple[str, ...]
     seen: Mapping[str, float]
+    is_falling: bool
     unclear: Unclear
     verdict: StripVerdict
 
@@ -96,6 +98,9 @@ class StripMap:
             lines.append(f"  frames that count as what a person said of them: {self.corrected}")
         if self.left_out:
             lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
+        if self.is_falling:
+            remedy = "if the encoder counts backwards, give mm_per_count below 0"
+            lines.append(f"  positions fall from image to image: {remedy}")
         if self.blind:
             lines.append(f"  cameras of the layout that took no image: {', '.join(self.blind)}")
         return "\n".join((*lines, self.verdict.describe()))
@@ -176,6 +181,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         left_out=len(images) - len(placed),
         blind=tuple(camera.name for camera in layout.cameras if all(frame.camera != camera for frame in placed)),
         seen={camera.name: _seen_mm(done, camera) / (length_mm or 1) for camera in layout.cameras},
+        is_falling=layout.frame_step_mm is None and _falls(placed),
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
@@ -238,6 +244,13 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
         numbered.append(frame._replace(number=counts[frame.camera.name]))
         counts[frame.camera.name] += 1
     return numbered
+
+
+def _falls(frames: Sequence[_Frame]) -> bool:
+    """Whether the places of each camera's frames, of which one has three at least, fall by the order of their names."""
+    by_name = sorted(frames, key=lambda frame: (frame.camera.name, frame.row["image"]))
+    steps = [one.along_mm - other.along_mm for one, other in pairwise(by_name) if one.camera == other.camera]
+    return len(steps) >= 2 and min(steps) > 0
 
 
 def _length_mm(frame: _Frame) -> float:
