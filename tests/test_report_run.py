@@ -70,6 +70,11 @@ def test_images_of_which_another_had_the_name_later_are_counted_as_that(made: Ru
     assert "1 of these images had a name that another image had later" in text
 
 
+def test_a_class_without_a_score_is_named_without_one(made: Run) -> None:
+    made.add("a", "REVIEW", score=None, **{"class": "crack"})
+    assert "a crack" in page_of(made).text
+
+
 def test_remarks_are_listed_with_how_many_images_they_are_of(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         made.add(f"{number}", notes=["alpha channel dropped", f"read at 0.{number}"])
