@@ -129,6 +129,12 @@ def test_the_same_bytes_under_a_name_are_never_stored_twice(ledger: Ledger) -> N
     assert states(ledger, "a.png") == ["done"]
 
 
+def test_a_file_that_two_workers_could_not_read_is_quarantined_once(ledger: Ledger) -> None:
+    assert put(ledger, "no permission", None) == "stored"
+    assert put(ledger, "no permission", None) == "known"
+    assert len(image_rows(ledger)) == 1
+
+
 def test_only_one_image_of_a_name_is_open_at_a_time(ledger: Ledger) -> None:
     (claim,) = ledger.add({"a.png": "/a.png"})
     assert ledger.add({"a.png": "/a.png"}) == []

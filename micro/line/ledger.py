@@ -277,8 +277,8 @@ class Ledger:
     def store(self, results: Sequence[Result]) -> list[Outcome]:
         """Store results, each with all its regions, in one transaction, and say what became of each.
 
-        "known": these very bytes under this name have a result already, and keep it. "lost": another worker took the
-        image over, because this one seemed dead; the other's result counts.
+        "known": these very bytes under this name have a result already, and keep it; so does a name whose bytes nobody
+        could read. "lost": another worker took the image over, because this one seemed dead; the other's result counts.
         """
         with self.database.begin() as connection:
             names = [result.claim.name for result in results]
@@ -288,7 +288,7 @@ class Ledger:
             outcomes: list[Outcome] = []
             kept, doubled = [], []
             for result in results:
-                twin = known.get((result.claim.name, result.seen.sha256)) if result.seen.sha256 else None
+                twin = known.get((result.claim.name, result.seen.sha256))
                 state = mine.get(result.claim.id)
                 if state is None:
                     outcomes.append("lost")
