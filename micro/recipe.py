@@ -21,7 +21,9 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    temperature: float = Field(gt=0, description="the classifier's logits are divided by it, in place of the card's")
+    temperature: float = Field(
+        ge=1e-3, le=1e3, description="the classifier's logits are divided by it, in place of the card's"
+    )
     ok_classes: tuple[str, ...] = Field(min_length=1, description="classes that may ship")
     ok_below: float = Field(ge=0, le=1, description="probability of a defect below which a frame is OK")
     ng_from: float = Field(ge=0, le=1, description="probability of a defect from which a frame is NG")

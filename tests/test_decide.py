@@ -1,8 +1,14 @@
 """Truth by construction: one probability, two limits."""
 
+import math
+
 import pytest
 
 from micro.decide import NG, OK, REVIEW, verdict
+
+
+def test_a_network_that_gave_no_number_ships_nothing():
+    assert verdict("clean", math.nan, ok_classes=("clean",)) == REVIEW
 
 
 def test_a_class_that_may_ship_is_ok_and_any_other_is_ng() -> None:

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
@@ -13,6 +15,7 @@ from micro.cli import run
 from micro.engine import Engine
 from micro.errors import BadSetting
 from micro.formats import write_image, write_labels
+from micro.line import colours
 from micro.micrograph import Micrograph
 from micro.regions import Regions
 from micro.scenes import chips
@@ -417,6 +420,11 @@ def test_a_run_makes_a_profile_of_flakes_that_nobody_counted(tmp_path, capsys):
     assert {colour.image for colour in made.seen} == {"4.tif", "5.tif"}
     words = ["predict", str(images), "--model", "flakes-thin", "--out", str(tmp_path / "named")]
     assert run([*words, "--set", f"profile={profile}"]) == 0
+
+    rows = pa.parquet.read_table(found / "images.parquet").to_pylist()
+    rows.append({**rows[-1], "sha256": "f" * 64, "n_regions": 0})  # the file was written anew, and is empty now
+    pa.parquet.write_table(pa.Table.from_pylist(rows), found / "images.parquet")
+    assert {colour.image for colour in colours.of_run(found)} == {"4.tif"}
 
 
 def test_what_is_no_run_of_flakes_makes_no_profile(tmp_path, capsys):

@@ -9,10 +9,10 @@ from run_folder import Run
 from micro import cli, formats
 from micro.errors import MicroError
 from micro.line.corrections import correct
-from micro.line.fractions import of_run
+from micro.line.fractions import left_out, of_run
 
 
-def write_run(folder, fields):
+def write_run(folder, fields, sha256=None):
     """Write what a run leaves: tables and label files of fields, each labels (Y, X) and the class of each region.
 
     Fields whose names differ by a ' behind them are images that had one name, one after the other.
@@ -22,7 +22,7 @@ def write_run(folder, fields):
         path = f"labels/{name}.tif"
         (folder / "labels").mkdir(exist_ok=True)
         formats.write_labels(folder / path, np.asarray(labels, np.int32), None)
-        image = {"image": name.rstrip("'") + ".png", "sha256": f"{name:0<64}"}
+        image = {"image": name.rstrip("'") + ".png", "sha256": sha256 or f"{name:0<64}"}
         images.append({**image, "labels": path})
         regions += [{**image, "index": i, "class": c} for i, c in enumerate(classes, start=1)]
     images.append({"image": "unreadable.png", "sha256": None, "labels": None})
@@ -34,7 +34,7 @@ def write_run(folder, fields):
 
 def write_record(folder, state, images, done=None):
     counts = {"images": images, "done": images if done is None else done, "quarantined": 0}
-    (folder / "run.json").write_text(json.dumps({"state": state, "counts": counts}))
+    (folder / "run.json").write_text(json.dumps({"state": state, "recipe": {}, "counts": counts}))
 
 
 def left(share):
@@ -59,12 +59,17 @@ def test_each_image_is_a_field_and_each_phase_has_both_figures(tmp_path):
     assert carbide.points_of["f20.png"].points == 100
 
 
-def test_images_that_had_one_name_one_after_the_other_are_fields_each_with_its_own_classes(tmp_path):
+def test_of_a_file_that_was_written_anew_what_it_last_held_is_the_field_and_the_rest_is_named(tmp_path):
     write_run(tmp_path, {"a": (left(0.2), ("carbide", "pore")), "a'": (left(0.4), ("pore", "carbide"))})
     carbide, pore = of_run(tmp_path)
-    assert (carbide.areas.fields, pore.areas.fields) == (2, 2)
-    assert sorted(carbide.area_of.values()) == pytest.approx([0.005, 0.2])
-    assert sorted(pore.area_of.values()) == pytest.approx([0.005, 0.4])
+    assert (carbide.areas.fields, pore.areas.fields) == (1, 1)
+    assert carbide.area_of == pytest.approx({"a.png": 0.005})
+    assert pore.area_of == pytest.approx({"a.png": 0.4})
+    missed = left_out(tmp_path)
+    assert missed == {
+        "a.png (a0000000)": "an earlier image of this name; the last one is the field",
+        "unreadable.png": "no labels",
+    }
 
 
 def test_a_field_without_a_phase_counts_as_nothing_of_it(tmp_path):
@@ -102,11 +107,15 @@ def test_a_field_that_was_corrected_is_named_since_its_phases_are_those_that_wer
     formats.write_labels(tmp_path / "mine.tif", labels)
     pixels = np.asarray(labels * 80, np.uint8)
     made.add("a", None, pixels, labels="labels/a.tif", n_regions=2, height_px=100, width_px=100)
+    sha256 = made.rows[0]["sha256"]
     made.store()
-    write_run(made.folder, {"a": (labels, ("carbide", "pore"))})
+    write_run(made.folder, {"a": (labels, ("carbide", "pore"))}, sha256)
     correct(made.folder, made.images / "0.png", "Ada", labels=tmp_path / "mine.tif")
     assert cli.run(["fractions", str(made.folder)]) == 0
     assert "not as it was corrected: a" in " ".join(capsys.readouterr().err.split())
+    write_run(made.folder, {"a": (labels, ("carbide", "pore"))})
+    assert cli.run(["fractions", str(made.folder)]) == 0
+    assert "corrected" not in capsys.readouterr().err, "what the file held before was, and is no field"
 
 
 @pytest.mark.parametrize(

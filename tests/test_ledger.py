@@ -129,6 +129,12 @@ def test_the_same_bytes_under_a_name_are_never_stored_twice(ledger: Ledger) -> N
     assert states(ledger, "a.png") == ["done"]
 
 
+def test_a_file_that_two_workers_could_not_read_is_quarantined_once(ledger: Ledger) -> None:
+    assert put(ledger, "no permission", None) == "stored"
+    assert put(ledger, "no permission", None) == "known"
+    assert len(image_rows(ledger)) == 1
+
+
 def test_only_one_image_of_a_name_is_open_at_a_time(ledger: Ledger) -> None:
     (claim,) = ledger.add({"a.png": "/a.png"})
     assert ledger.add({"a.png": "/a.png"}) == []
@@ -146,6 +152,15 @@ def test_a_quarantined_image_that_is_queued_again_is_replaced_by_its_result(ledg
     ledger.store([Result(claim, Seen("/a.png", None, TWO), prediction("a.png"))])
     (row,) = image_rows(ledger)
     assert (row["state"], row["sha256"], row["error"], row["attempt"]) == ("done", TWO, None, 2)
+
+
+def test_an_image_under_whose_name_another_worker_opened_one_is_not_queued_again(ledger: Ledger) -> None:
+    for name in ("a.png", "b.png"):
+        put(ledger, prediction(name))
+    known = [row.id for rows in ledger.survey(["a.png", "b.png"]).values() for row in rows]
+    ledger.add({"a.png": "/other/a.png"})
+    ledger.requeue(known)
+    assert sorted(states(ledger, "a.png", "b.png")) == ["done", "queued", "running"]
 
 
 def test_an_image_that_fails_when_done_again_keeps_nothing_of_its_result(ledger: Ledger) -> None:

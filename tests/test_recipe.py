@@ -45,3 +45,11 @@ def test_what_is_wrong_with_a_recipe_is_said_in_one_line(tmp_path):
         Recipe.load(path)
     said = "pixel_size_um: Input should be greater than 0; lanes: Extra inputs are not permitted"
     assert str(refused.value) == f"{path}: not a recipe. {said}"
+
+
+@pytest.mark.parametrize("temperature", [".inf", ".nan", "0", "1.0e-320"])
+def test_a_temperature_by_which_no_logit_stays_a_number_is_refused(tmp_path, temperature):
+    limits = f"{{temperature: {temperature}, ok_classes: [fine], ok_below: 0.1, ng_from: 0.9}}"
+    (tmp_path / "r.yaml").write_text(f"model: toy\ndecision: {limits}\n")
+    with pytest.raises(BadSetting, match=r"decision\.temperature"):
+        Recipe.load(tmp_path / "r.yaml")

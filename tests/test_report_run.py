@@ -15,6 +15,7 @@ from run_folder import HOSTILE, RECORD, Read, Run
 from micro import cli, formats
 from micro.errors import MicroError
 from micro.line import schema
+from micro.line.record import undone
 from micro.line.watcher import Depth, Ended, RunSummary, tell
 from micro.report import account
 from micro.report import run as run_page
@@ -58,6 +59,20 @@ def test_counts_are_those_of_the_ledger_and_throughput_is_that_of_the_last_start
     assert "c0 2 0 2" in text, "class c0: 2 NG, 0 REVIEW, 2 OK"
     assert "c1 0 2 1" in text
     assert "bad the file is empty." in text
+    assert "tries those again that have changed, and all with --retry-quarantined." in text
+
+
+def test_images_of_which_another_had_the_name_later_are_counted_as_that(made: Run) -> None:
+    for name, grey in (("a", 1), ("a", 2), ("b", 3)):
+        made.add(name, pixels=np.full((8, 12), grey, np.uint8))
+    text = page_of(made).text
+    assert "images 3" in text
+    assert "1 of these images had a name that another image had later" in text
+
+
+def test_a_class_without_a_score_is_named_without_one(made: Run) -> None:
+    made.add("a", "REVIEW", score=None, **{"class": "crack"})
+    assert "a crack" in page_of(made).text
 
 
 def test_remarks_are_listed_with_how_many_images_they_are_of(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +189,13 @@ def test_links_lead_to_the_files_as_seen_from_the_page(made: Run, tmp_path: Path
 
 
 def test_where_there_is_no_run_the_page_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MicroError, match="holds no run that can be reported"):
+    with pytest.raises(MicroError, match="holds no record of a run"):
         write_run(tmp_path, tmp_path / "report.html")
-    (tmp_path / "run.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(MicroError, match="is not the record of a run"):
-        write_run(tmp_path, tmp_path / "report.html")
+    for other in ("[]", '{"configurations": []}'):
+        (tmp_path / "run.json").write_text(other, encoding="utf-8")
+        for reader in (undone, lambda folder: write_run(folder, folder / "report.html")):
+            with pytest.raises(MicroError, match="is not the record of a run"):
+                reader(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(RECORD), encoding="utf-8")
     with pytest.raises(MicroError, match="--store"):
         write_run(tmp_path, tmp_path / "report.html")

@@ -232,6 +232,13 @@ def test_a_scan_of_a_run_that_was_killed_before_its_tables_says_what_the_ledger_
     assert (run / "scan/flakes.csv").read_bytes() == whole
 
 
+def test_a_file_that_was_written_anew_is_one_image_of_the_map(tmp_path, specimen, capsys):
+    run = scanned(tmp_path, specimen, [(100, 100), *CORNERS[:2]], ["r1_c1.png", "r1_c1.png", "r1_c2.png"])
+    assert cli.run(["scan", str(run), "--overlap", "0.25"]) == 0
+    assert "name that several had: r1_c1.png" in " ".join(capsys.readouterr().out.split())
+    assert [row["image"] for row in rows_of(run / "scan" / "tiles.csv")] == ["r1_c1.png", "r1_c2.png"]
+
+
 def test_a_map_says_that_it_shows_what_was_found_and_not_what_was_corrected(tmp_path, specimen, capsys):
     run = scanned(tmp_path, specimen, CORNERS[:2], ["r0_c0.png", "r0_c1.png"])
     correct = ("correct", run, run.parent / "images" / "1.png", "--labels", run / "labels" / "2.tif", "--author", "Ann")

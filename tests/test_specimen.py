@@ -1,3 +1,4 @@
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -169,6 +170,20 @@ def test_what_a_run_left_undone_is_missed_in_the_record_and_a_run_that_goes_on_i
     (run / "run.json").write_text(json.dumps(facts | {"state": "running"}))
     assert cli.run(["measure", str(run), "--out", str(tmp_path / "other")]) == 2
     assert "the run goes on, or was killed" in capsys.readouterr().err
+
+
+def test_of_a_file_that_was_written_anew_what_it_last_held_is_the_field_and_the_rest_is_named(
+    run: Path, tmp_path: Path
+):
+    before = measured(run, out=tmp_path / "before")[1]
+    was = hashlib.sha256((tmp_path / "images" / "a.tif").read_bytes()).hexdigest()
+    formats.write_image(tmp_path / "images" / "a.tif", Micrograph(drawn(3).astype(np.uint8), pixel_size_um=UM))
+    drained(steps(tmp_path / "images", run, Grower()))
+    record = measured(run, out=tmp_path / "out")[1]
+    assert [each["field"] for each in record["inputs"]] == ["a.tif", "b.tif"]
+    assert g_of(record) != g_of(before)
+    assert record["inputs"][0]["image_sha256"] != was
+    assert record["left_out"] == {f"a.tif ({was[:8]})": "an earlier image of this name; the last one is the field"}
 
 
 def test_a_run_that_found_other_things_has_no_grain_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -182,6 +182,7 @@ def test_of_defects_side_by_side_in_an_overlap_each_counts_and_of_three_frames_o
         ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
         ("width_mm: 128", "width_mm: -1", "width_mm"),
         ("frame_step_mm: 64", "frame_step_mm: true", "not true or false"),
+        ("frame_step_mm: 64", "positions: at.csv\nmm_per_count: 0", "a count of the encoder is some mm"),
         ("along_mm: 20", "along_mm: yes", "not true or false"),
         ("width_mm: 128", "width_mm: 128\nwidth_mm: 12", "'width_mm' stands twice"),
         ("along_mm: 20", "along_mm: .nan", "finite number"),
@@ -313,6 +314,16 @@ def test_two_images_that_are_one_frame_are_refused_and_a_file_written_anew_count
         of_run(tmp_path / "out", layout)
 
 
+def test_frames_that_are_named_by_the_time_are_no_strip_of_a_million_kilometres(tmp_path):
+    for number in range(6):
+        write(tmp_path / "frames" / f"{1700000000123456789 + 10**8 * number}.png", 255)
+    run(tmp_path / "frames", tmp_path / "run", Toy(classes=("fine", "print")))
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=64, frame_step_mm=64, cameras=(camera,))
+    with pytest.raises(BadSetting, match=r"6 frames lie over 3\.2e\+04 km by `frame_number`"):
+        of_run(tmp_path / "run", layout)
+
+
 @pytest.mark.parametrize("position", ["nan", "inf", "-1e400"])
 def test_a_position_that_is_no_number_is_refused_and_a_table_from_a_spreadsheet_is_read(position, tmp_path):
     camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
@@ -322,6 +333,26 @@ def test_a_position_that_is_no_number_is_refused_and_a_table_from_a_spreadsheet_
     (tmp_path / "at.csv").write_text(f"image,position\na.png,{position}\n")
     with pytest.raises(BadSetting, match=r"the position of a\.png is no number"):
         layout.encoder_mm()
+    (tmp_path / "at.csv").write_text("image,position\na.png,1\nb.png,2\na.png,3\n")
+    with pytest.raises(BadSetting, match=r"a\.png has two positions"):
+        layout.encoder_mm()
+
+
+def test_an_encoder_may_count_from_tail_to_head_and_one_that_seems_to_is_named(tmp_path):
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[1:3, 2:4] = 200
+    for number in range(4):
+        write_frame(tmp_path / "in" / f"{number}.png", pixels * (number in (0, 3)))
+        pixels = pixels[::-1]  # at row 1.5 of the first, and at row 5.5 of the last
+    run(tmp_path / "in", tmp_path / "out", Measuring())
+    (tmp_path / "at.csv").write_text("image,position\n" + "".join(f"{n}.png,{100 - 8 * n}\n" for n in range(4)))
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    falling = of_run(tmp_path / "out", Layout(width_mm=8, positions=tmp_path / "at.csv", cameras=(camera,)))
+    assert "positions fall from image to image" in falling.describe()
+    layout = Layout(width_mm=8, positions=tmp_path / "at.csv", mm_per_count=-1, cameras=(camera,))
+    first, last = of_run(tmp_path / "out", layout).marks
+    assert (first.image, last.along_mm - first.along_mm) == ("0.png", 24 + 4)
+    assert "positions fall" not in of_run(tmp_path / "out", layout).describe()
 
 
 class Told(Toy):

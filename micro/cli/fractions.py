@@ -64,10 +64,12 @@ def _facts(found: "PhaseFractions") -> dict[str, Any]:
 
 
 def _corrected(run: Path, store: str | None) -> list[str]:
-    """Return the images of a run whose labels a person corrected; none where its ledger is not at hand."""
+    """Return the fields of a run whose labels a person corrected; none where its ledger is not at hand."""
     from micro.line.corrections import said_of
+    from micro.line.fractions import fields_of
 
+    counted = {row["sha256"] for row in fields_of(run).values()}
     try:
-        return sorted({said.image for said in said_of(run, store) if said.labels})
+        return sorted({said.image for said in said_of(run, store) if said.labels and said.sha256 in counted})
     except RunRefused:
         return []

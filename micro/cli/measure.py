@@ -61,7 +61,7 @@ def measure(
 
     reading = Reading(given(pixel_size_um, scale_bar), boundary_value, min_area_px)
     found = of_command(labels, images, store)
-    lacking, undone = left_out(labels, store), without_result(labels)
+    lacking, undone = left_out(labels), without_result(labels)
     name = specimen or out_dir.resolve().name
     command = _typed(store)
     parts = {"": found} if specimen_by == "all" else by_folder(found)

@@ -1,5 +1,7 @@
 """One frame judged by its class and how sure that is."""
 
+import math
+
 OK = "OK"
 NG = "NG"
 REVIEW = "REVIEW"
@@ -24,8 +26,8 @@ def verdict(
     REVIEW, whichever class it was given: a doubtful OK can hide a defect, a doubtful NG can cost a good sheet.
     Without ok_classes every class is a defect. Without review_below there is no REVIEW.
 
-    score: probability of class_name, 0..1.
+    score: probability of class_name, 0..1; NaN, of a network that gave no number, is REVIEW.
     """
-    if review_below is not None and score < review_below:
+    if math.isnan(score) or (review_below is not None and score < review_below):
         return REVIEW
     return OK if class_name in ok_classes else NG

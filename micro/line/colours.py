@@ -7,6 +7,7 @@ import pyarrow.parquet
 
 from micro.errors import BadSetting, MicroError
 from micro.line.record import undone
+from micro.line.tables import last_contents
 from micro.tasks import flakes
 from micro.thin_film import Colour
 
@@ -20,9 +21,14 @@ def of_run(folder: Path) -> tuple[Colour, ...]:
     """
     undone(folder)
     try:
+        images = pa.parquet.read_table(folder / "images.parquet", columns=["image", "sha256"])
         table = pa.parquet.read_table(folder / "regions.parquet")
     except (OSError, pa.ArrowInvalid) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    # of a file that was written anew, what it last held counts
+    last = {(row["image"], row["sha256"]) for row in last_contents(images.to_pylist()).values()}
+    keys = zip(table["image"].to_pylist(), table["sha256"].to_pylist(), strict=True)
+    table = table.filter(pa.array([key in last for key in keys], pa.bool_()))
     columns = {name: table[name].to_numpy() for name in table.column_names}
     try:
         return flakes.colours_of(table["image"].to_pylist(), columns)

@@ -1,6 +1,6 @@
 """The volume fraction of each phase over the images of a run, which are the fields of one specimen."""
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from micro import formats
 from micro.errors import BadSetting, MicroError
+from micro.line import tables
 from micro.line.record import undone, undone_named
 from micro.phase_fraction import PointCount, VolumeFraction, area_fractions, combine, count_points
 from micro.regions import Regions
@@ -34,6 +35,8 @@ class PhaseFractions:
 def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     """Return the fractions of every phase that a run found, sorted by name.
 
+    Of a file that was written anew, what it last held is the field.
+
     folder: what `micro predict --out` wrote: tables and labels.
     grid: points across and down on each field.
 
@@ -41,14 +44,15 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     the points.
     """
     try:
-        fields = _by_name([row for row in _rows(folder / "images.parquet") if row["labels"]])
+        fields = fields_of(folder)
         named = _rows(folder / "regions.parquet")
     except (OSError, pa.ArrowInvalid, KeyError) as fault:
         raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
     undone(folder)
     classes: dict[tuple[str, str], dict[int, str]] = {_image(row): {} for row in fields.values()}
-    for row in named:
-        classes[_image(row)][row["index"]] = row["class"]
+    for region in named:
+        if _image(region) in classes:
+            classes[_image(region)][region["index"]] = region["class"]
     phases = sorted({phase for field in classes.values() for phase in field.values()})
     if not phases:
         raise MicroError(f"{folder}: no phase was found on any of {len(fields)} images with labels.")
@@ -73,25 +77,19 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     )
 
 
+def fields_of(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of the images that are fields, by name."""
+    last = tables.last_contents(_rows(folder / "images.parquet"))
+    return {name: row for name, row in last.items() if row["labels"]}
+
+
 def left_out(folder: Path) -> dict[str, str]:
-    """Return the images of a run of which there are no labels, each with the reason; where `of_run` finds fields."""
-    rows = _rows(folder / "images.parquet")
-    reasons = {
-        row["image"]: (row.get("error") or "no labels").removeprefix(f"{row['image']}: ")
-        for row in rows
-        if not row["labels"]
-    }
-    return reasons | undone_named(folder)
+    """Return the images of a run that are no fields, each with the reason; where `of_run` finds fields."""
+    return tables.left_out(_rows(folder / "images.parquet")) | undone_named(folder)
 
 
-def _image(row: dict[str, Any]) -> tuple[str, str]:
+def _image(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["image"], row["sha256"]
-
-
-def _by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of images by name, with a part of the hash where one name stood for several images."""
-    times = Counter(row["image"] for row in rows)
-    return {row["image"] if times[row["image"]] == 1 else f"{row['image']} ({row['sha256'][:8]})": row for row in rows}
 
 
 def _points(inside: NDArray[np.bool_], grid: int, image: str) -> PointCount:

@@ -1,6 +1,5 @@
 """A person's word on a frame of a run, judged by what may ship on that line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from micro import bundle, formats, measure, tasks
 from micro.decide import NG, OK
 from micro.errors import BadSetting
-from micro.line import RECORD_NAME
+from micro.line import record
 from micro.line.corrections import Correction
 from micro.recipe import Recipe
 from micro.regions import Regions
@@ -35,9 +34,10 @@ class Judge:
     def of_run(cls, folder: Path) -> "Judge":
         """Return the judge of the run that wrote a folder.
 
-        Raises UnknownBundle where its bundle is not there, and BadSetting where another one has its name.
+        Raises MicroError where the folder has no record, UnknownBundle where its bundle is not there, and BadSetting
+        where another one has its name.
         """
-        facts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+        facts = record.read(folder)
         recipe = Recipe.model_validate(facts["recipe"])
         card = bundle.load(recipe.model).card
         if card.weights_sha256 != facts["bundle"]["weights_sha256"]:

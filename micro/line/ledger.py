@@ -204,11 +204,20 @@ class Ledger:
             return [Claimed(number, name, None) for number, name in connection.execute(new, rows)]
 
     def requeue(self, ids: Collection[int]) -> None:
-        """Queue images anew that have a result; it stays until the next one takes its place."""
-        if ids:
+        """Queue images anew that have a result; it stays until the next one takes its place.
+
+        One under whose name another worker has opened an image meanwhile stays as it is.
+        """
+        if not ids:
+            return
+        closed = images.c.state.in_((DONE, QUARANTINED))
+        try:
             with self.database.begin() as connection:
-                closed = images.c.state.in_((DONE, QUARANTINED))
                 connection.execute(images.update().where(_IDS, closed).values(state=QUEUED), {"ids": list(ids)})
+        except sa.exc.IntegrityError:
+            if len(ids) > 1:
+                for number in ids:
+                    self.requeue([number])
 
     def restamp(self, files: Mapping[int, Seen]) -> None:
         """Note how files look now that hold the bytes of images whose result is known."""
@@ -268,8 +277,8 @@ class Ledger:
     def store(self, results: Sequence[Result]) -> list[Outcome]:
         """Store results, each with all its regions, in one transaction, and say what became of each.
 
-        "known": these very bytes under this name have a result already, and keep it. "lost": another worker took the
-        image over, because this one seemed dead; the other's result counts.
+        "known": these very bytes under this name have a result already, and keep it; so does a name whose bytes nobody
+        could read. "lost": another worker took the image over, because this one seemed dead; the other's result counts.
         """
         with self.database.begin() as connection:
             names = [result.claim.name for result in results]
@@ -279,7 +288,7 @@ class Ledger:
             outcomes: list[Outcome] = []
             kept, doubled = [], []
             for result in results:
-                twin = known.get((result.claim.name, result.seen.sha256)) if result.seen.sha256 else None
+                twin = known.get((result.claim.name, result.seen.sha256))
                 state = mine.get(result.claim.id)
                 if state is None:
                     outcomes.append("lost")

@@ -60,6 +60,8 @@ def read(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise MicroError(f"{folder}: holds no record of a run ({fault}). Name the --out of `micro predict`.") from fault
+    if not isinstance(facts, dict) or not {"state", "recipe", "counts"}.issubset(facts):
+        raise MicroError(f"{folder / RECORD_NAME}: is not the record of a run. Name the --out of `micro predict`.")
     return facts
 
 

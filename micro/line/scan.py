@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,7 +87,7 @@ def of_run(
     Raises BadSetting where an image's position is not known, MicroError where there is no such run.
     """
     _refuse_out_of_range(columns, overlap, slack_px)
-    tiles, known = _of_ledger(folder)
+    tiles, known, anew = _of_ledger(folder)
     corrected = {said.image for said in said_of(folder) if said.labels}.intersection(tile.name for tile in tiles)
     shapes = {tile.shape_px for tile in tiles}
     if len(shapes) > 1:
@@ -101,6 +101,8 @@ def of_run(
     shape_px = tiles[0].shape_px
     factor = _factor(shape_px)
     stated, origin_um, is_counted, notes = _stated(tiles, factor, places, unit, columns, overlap, mirror)
+    if anew:
+        notes.append(f"Mapped with the last image of each name that several had: {', '.join(anew)}.")
     if corrected:
         notes.append(f"Mapped as it was found, not as it was corrected: {', '.join(sorted(corrected))}.")
     if is_counted:  # who counts images does not say how far each of them is off
@@ -172,32 +174,40 @@ def _refuse_out_of_range(columns: int | None, overlap: float | None, slack_px: i
         raise BadSetting(f"--slack-px {slack_px}: positions are off by 0 px or more.")
 
 
-def _of_ledger(folder: Path) -> tuple[list[_Tile], dict[tuple[str, int], dict[str, Any]]]:
-    """Return the images of a run, and what it says of each region, by the image's name and the label.
+def _of_ledger(folder: Path) -> tuple[list[_Tile], dict[tuple[str, int], dict[str, Any]], list[str]]:
+    """Return the images of a run, what it says of each region, by the image's name and the label, and names.
 
-    The run's tables are no source: they lag behind its ledger where it was killed, or goes on.
+    Several images had each of these names, as when a file was written anew, and the last one counts. The run's tables
+    are no source: they lag behind its ledger where it was killed, or goes on.
     """
     database = schema.ledger_of(folder, None)
     columns = schema.images.c
-    wanted = sa.select(columns.name, columns.address, columns.labels, columns.pixel_size_um).where(
-        columns.state == schema.DONE, columns.labels.is_not(None)
+    wanted = (
+        sa.select(
+            columns.name.label("image"), *(columns[name] for name in ("address", "labels", "pixel_size_um", "sha256"))
+        )
+        .where(columns.state.in_((schema.DONE, schema.QUARANTINED)))
+        .order_by(columns.name, columns.stored, columns.id)
     )
     try:
         with database.connect() as connection:
-            rows = connection.execute(wanted.order_by(columns.name)).all()
-        names = ("image", "index", "class", "score", *tables.columns(database))
+            images = [{**row} for row in connection.execute(wanted).mappings()]
+        rows = {name: row for name, row in tables.last_contents(images).items() if row["labels"] is not None}
+        names = ("image", "index", "class", "score", "sha256", *tables.columns(database))
         known = {
-            (row["image"], row["index"]): row for cells in tables.region_cells(database) for row in _rows(cells, names)
+            (row["image"], row["index"]): row
+            for cells in tables.region_cells(database)
+            for row in _rows(cells, names)
+            if row["image"] in rows and row["sha256"] == rows[row["image"]]["sha256"]
         }
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:
         database.dispose()
-    if len({row.name for row in rows}) < max(len(rows), 2):
-        raise MicroError(
-            f"{folder}: a scan has at least two images, and no name twice. Run `micro predict` on them first."
-        )
-    return _tiles(rows), known
+    if len(rows) < 2:
+        raise MicroError(f"{folder}: a scan has at least two images. Run `micro predict` on them first.")
+    earlier = {row["image"] for row in images if row["labels"] is not None and row is not rows.get(row["image"])}
+    return _tiles(rows.values()), known, sorted(earlier.intersection(rows))
 
 
 def _rows(cells: tables.Cells, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -206,13 +216,13 @@ def _rows(cells: tables.Cells, names: Sequence[str]) -> Iterator[dict[str, Any]]
         yield dict(zip(names, values, strict=True))
 
 
-def _tiles(rows: Sequence[Any]) -> list[_Tile]:
+def _tiles(rows: Iterable[Mapping[str, Any]]) -> list[_Tile]:
     """Read the images of a run, one at a time, and keep what the map needs of each."""
     tiles = []
     reader = Reader(settle_s=0)
     for row in rows:
         try:
-            image = reader.read(Look(Source(row.name, row.address)))
+            image = reader.read(Look(Source(row["image"], row["address"])))
         except UnreadableImage as fault:
             raise MicroError(f"{fault} The map is made from the images as well as from the run.") from fault
         pixels = image.pixels
@@ -224,11 +234,11 @@ def _tiles(rows: Sequence[Any]) -> list[_Tile]:
         scale = 1 if shown.dtype == np.uint8 else 255 / max(float(shown.max()), 1e-9)
         tiles.append(
             _Tile(
-                row.name,
-                None if is_address(row.address) else stage.place_in_ome(Path(row.address)),
-                row.labels,
+                row["image"],
+                None if is_address(row["address"]) else stage.place_in_ome(Path(row["address"])),
+                row["labels"],
                 (image.height_px, image.width_px),
-                row.pixel_size_um,
+                row["pixel_size_um"],
                 mosaic.relief(contrast.astype(np.float32)),
                 (shown * scale).astype(np.uint8),
             )

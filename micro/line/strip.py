@@ -15,6 +15,7 @@ import pyarrow.parquet
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
 from micro.errors import BadSetting, MicroError
+from micro.line import tables
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
 from micro.line.record import undone
@@ -24,6 +25,8 @@ from micro.strip.layout import SHORTEST_PERIOD_MM
 # Regions are looked through for a period in stripes of this width, each overlapping the next by half.
 STRIPE_MM = 40.0
 SAME_PERIOD = 0.01
+# Frames further apart are numbered by something else than frames, such as the time.
+LONGEST_STRIP_MM = 1e8
 # Cameras that are named because they saw less of the strip than all of it; others are counted.
 MOST_NAMED = 3
 
@@ -67,6 +70,7 @@ class StripMap:
     length_mm: from the first row of the first frame to the last row of the last. frames: how many were judged.
     corrected: frames that count as what a person said of them. left_out: images that no camera of the layout took.
     blind: cameras of the layout that took none. seen: which share of the length each camera's frames show, 0 to 1.
+    is_falling: whether the encoder's positions fall from each image of a camera to the next by name.
     """
 
     layout: Layout
@@ -79,6 +83,7 @@ class StripMap:
     left_out: int
     blind: tuple[str, ...]
     seen: Mapping[str, float]
+    is_falling: bool
     unclear: Unclear
     verdict: StripVerdict
 
@@ -93,6 +98,9 @@ class StripMap:
             lines.append(f"  frames that count as what a person said of them: {self.corrected}")
         if self.left_out:
             lines.append(f"  left out: {self.left_out} images that no camera of the layout took")
+        if self.is_falling:
+            remedy = "if the encoder counts backwards, give mm_per_count below 0"
+            lines.append(f"  positions fall from image to image: {remedy}")
         if self.blind:
             lines.append(f"  cameras of the layout that took no image: {', '.join(self.blind)}")
         return "\n".join((*lines, self.verdict.describe()))
@@ -126,8 +134,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     is not there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
     try:
-        # of a file that was written anew, what it last held counts; rows are in the order of time
-        images = [*{row["image"]: row for row in _rows(folder / "images.parquet")}.values()]
+        images = [*tables.last_contents(_rows(folder / "images.parquet")).values()]
         regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         for row in _rows(folder / "regions.parquet"):
             regions[row["image"], row["sha256"]].append(row)
@@ -174,6 +181,7 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         left_out=len(images) - len(placed),
         blind=tuple(camera.name for camera in layout.cameras if all(frame.camera != camera for frame in placed)),
         seen={camera.name: _seen_mm(done, camera) / (length_mm or 1) for camera in layout.cameras},
+        is_falling=layout.frame_step_mm is None and _falls(placed),
         unclear=unclear,
         verdict=judge_strip(defects, unclear, rules),
     )
@@ -226,6 +234,7 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
         frames.append(_Frame(row, camera, number, along_mm + camera.along_mm))
     frames.sort(key=lambda frame: (frame.camera.name, frame.along_mm))
     _refuse_twice(frames, layout)
+    _refuse_far(frames, layout)
     if layout.frame_step_mm is not None:
         return frames
     # an encoder counts no frames, so they are numbered in its order
@@ -235,6 +244,13 @@ def _placed(images: Sequence[Mapping[str, Any]], layout: Layout) -> list[_Frame]
         numbered.append(frame._replace(number=counts[frame.camera.name]))
         counts[frame.camera.name] += 1
     return numbered
+
+
+def _falls(frames: Sequence[_Frame]) -> bool:
+    """Whether the places of each camera's frames, of which one has three at least, fall by the order of their names."""
+    by_name = sorted(frames, key=lambda frame: (frame.camera.name, frame.row["image"]))
+    steps = [one.along_mm - other.along_mm for one, other in pairwise(by_name) if one.camera == other.camera]
+    return len(steps) >= 2 and min(steps) > 0
 
 
 def _length_mm(frame: _Frame) -> float:
@@ -266,6 +282,18 @@ def _refuse_twice(frames: Sequence[_Frame], layout: Layout) -> None:
         raise BadSetting(
             f"{both} frame {one.number} of {one.camera.name}. Which digits of a path count frames is said by "
             f"`frame_number`, and which images a camera took by `images`; a strip has a run of its own."
+        )
+
+
+def _refuse_far(frames: Sequence[_Frame], layout: Layout) -> None:
+    """Raise BadSetting where no strip is as long as the places of frames say."""
+    places = sorted(frame.along_mm for frame in frames)
+    if frames and places[-1] - places[0] > LONGEST_STRIP_MM:
+        by = "`frame_number` and frame_step_mm" if layout.frame_step_mm is not None else "`positions` and mm_per_count"
+        far_km = (places[-1] - places[0]) / 1e6
+        raise BadSetting(
+            f"{len(frames)} frames lie over {far_km:.4g} km by {by}, and no strip is longer than "
+            f"{LONGEST_STRIP_MM / 1e6:g} km. Say which digits of a path count frames, or correct the positions."
         )
 
 

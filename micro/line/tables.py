@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,31 @@ def export(database: sa.Engine, folder: Path) -> None:
     measures = {name: _TYPES[kinds[name]] for name in order}
     region_schema = pa.schema({**_REGION_HEAD, **measures, **_REGION_TAIL})
     _write(folder / "regions", region_schema, region_cells(database))
+
+
+def last_contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of images by name: of several under one name, as when a file was written anew, the last.
+
+    rows: of the table of images, whose order is that of time.
+    """
+    return {row["image"]: row for row in rows}
+
+
+def left_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the images that are no fields, by name, each with the reason: no labels, or not the last of their name.
+
+    rows: of the table of images, whose order is that of time. An earlier one has a part of its hash behind its name.
+    """
+    reasons = {}
+    last = last_contents(rows)
+    for row in rows:
+        name = row["image"]
+        if row is last[name]:
+            if not row["labels"]:  # what is wrong with a file begins with its name, which the reader sees
+                reasons[name] = (row.get("error") or "no labels").removeprefix(f"{name}: ")
+        elif row["labels"]:
+            reasons[f"{name} ({row['sha256'][:8]})"] = "an earlier image of this name; the last one is the field"
+    return reasons
 
 
 def image_cells(database: sa.Engine, count: int = 5000) -> Iterator[Cells]:

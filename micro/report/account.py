@@ -31,6 +31,7 @@ class Account:
     scores: done images a verdict, in CELLS even cells of the score from 0 to 1.
     region_classes: regions a class. regions_an_image: done images by their number of regions; empty without segmenter.
     median_seconds, p95_seconds: of the time that one image took.
+    earlier: images with a result of which another one had the name later, as when a file was written anew.
     starts: when, where and by which version the run was started or gone on with, the last ones first.
     """
 
@@ -42,6 +43,7 @@ class Account:
     regions_an_image: Counter[int]
     median_seconds: float | None
     p95_seconds: float | None
+    earlier: int
     starts: tuple[Row, ...]
 
 
@@ -66,6 +68,8 @@ def count(connection: sa.Connection) -> Account:
         if time_taken is not None:
             seconds.append(time_taken)
     median, p95 = np.percentile(seconds, (50, 95)).tolist() if seconds else (None, None)
+    others = sa.func.count() - sa.func.count(images.c.name.distinct())
+    ended = images.c.state.in_((DONE, QUARANTINED))
     last = sa.select(runs).order_by(runs.c.id.desc()).limit(MOST_STARTS)
     return Account(
         states=_counted(connection, images.c.state),
@@ -76,6 +80,7 @@ def count(connection: sa.Connection) -> Account:
         regions_an_image=regions_an_image,
         median_seconds=median,
         p95_seconds=p95,
+        earlier=connection.scalar(sa.select(others).where(ended)) or 0,
         starts=tuple({**row} for row in connection.execute(last).mappings()),
     )
 

@@ -1,6 +1,5 @@
 """The page of a run: what to look at first, how many of what, and who answered."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,8 @@ from markupsafe import Markup
 from micro import formats
 from micro.decide import NG, OK, REVIEW
 from micro.errors import MicroError
-from micro.line import RECORD_NAME, REPORT_NAME, schema
+from micro.line import RECORD_NAME, REPORT_NAME, record, schema
 from micro.line.reading import Look, Reader
-from micro.line.record import settings_of
 from micro.line.sources import Source
 from micro.line.watcher import Ended, Event, Watcher
 from micro.report import account, charts, page, pictures
@@ -84,11 +82,11 @@ def write_run(folder: Path, file: Path, store: str | None = None) -> None:
 
     Raises MicroError when the folder holds no run, or the page cannot be written.
     """
-    record = _record(folder)
+    facts = record.read(folder)
     engine = schema.ledger_of(folder, store)
     try:
         with engine.connect() as connection:
-            page.write(file, "run.html", _facts(connection, record, folder, file))
+            page.write(file, "run.html", _facts(connection, facts, folder, file))
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:
@@ -105,7 +103,7 @@ def at_the_end(folder: Path, store: str | None = None) -> Watcher:
     return watch
 
 
-def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]:
+def _facts(connection: sa.Connection, told: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]:
     """Return what the template fills in; pictures and lists are made while it is written."""
     found = account.count(connection)
     name = folder.resolve().name
@@ -113,8 +111,8 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "title": f"{name}: run report",
         "name": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "record": record,
-        "settings": settings_of(record),
+        "record": told,
+        "settings": record.settings_of(told),
         "account": found,
         "verdicts": [verdict for verdict in VERDICTS if verdict in found.verdicts],
         "styles": STYLES,
@@ -123,22 +121,12 @@ def _facts(connection: sa.Connection, record: dict[str, Any], folder: Path, file
         "quarantined": account.quarantined(connection, QUARANTINED_LISTED),
         "quarantined_listed": min(found.states[schema.QUARANTINED], QUARANTINED_LISTED),
         "remarks": account.remarks(connection).most_common(REMARKS_LISTED),
-        "images_a_second": _images_a_second(record),
+        "images_a_second": _images_a_second(told),
         "score_chart": _score_chart(found),
         "regions_chart": _regions_chart(found),
         "bar": charts.bar,
         "tables": _tables(folder, file),
     }
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise MicroError(f"{folder}: holds no run that can be reported ({fault}). Name the --out of a run.") from fault
-    if not isinstance(record, dict) or "recipe" not in record:
-        raise MicroError(f"{folder / RECORD_NAME}: is not the record of a run. Name the --out of a run.")
-    return record
 
 
 def _groups(connection: sa.Connection, found: Account, folder: Path, file: Path) -> Iterator[Group]:
@@ -194,11 +182,11 @@ def link(path: Path, file: Path) -> str | None:
     return quote(os.fsencode(way if way.startswith("..") else f"./{way}"))
 
 
-def _images_a_second(record: dict[str, Any]) -> float | None:
+def _images_a_second(told: dict[str, Any]) -> float | None:
     """Return the throughput of the last start of the run, from its first image to its end."""
-    counts = record.get("counts", {})
+    counts = told["counts"]
     worked = counts.get("done", 0) - counts.get("unchanged", 0) + counts.get("quarantined", 0)
-    seconds = record.get("seconds")
+    seconds = told.get("seconds")
     return worked / seconds if worked and seconds else None
 
 

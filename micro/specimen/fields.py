@@ -16,7 +16,7 @@ from micro.errors import MicroError
 from micro.formats import PixelSize
 from micro.formats.pixel_size import UNKNOWN
 from micro.formats.storage import opened
-from micro.line import LABELS_NAME, record, schema
+from micro.line import LABELS_NAME, record, schema, tables
 from micro.line.corrections import Correction, said_of
 from micro.line.record import settings_of, undone, undone_named
 from micro.line.sources import find
@@ -79,20 +79,10 @@ def without_result(sources: Sequence[str]) -> dict[str, str]:
     return {name: why for folder in runs for name, why in undone_named(folder).items()}
 
 
-def left_out(sources: Sequence[str], store: str | None = None) -> dict[str, str]:
-    """Return the images of a named run that have a result and no labels, each with the reason."""
-    columns = (schema.images.c.name, schema.images.c.error)
-    ended = schema.images.c.state.in_((schema.DONE, schema.QUARANTINED))
-    query = sa.select(*columns).where(schema.images.c.labels.is_(None), ended).order_by(schema.images.c.name)
-    rows = (row for source in sources if is_run(Path(source)) for row in _asked(Path(source), store, query))
-    return {row["name"]: _reason(row) for row in rows}
-
-
-def _reason(row: Mapping[str, Any]) -> str:
-    """Return why an image has no labels; what is wrong with a file begins with its name, which the reader sees."""
-    if row["error"]:
-        return str(row["error"]).removeprefix(f"{row['name']}: ")
-    return "no labels"
+def left_out(sources: Sequence[str]) -> dict[str, str]:
+    """Return the images of a named run that have a result and are no fields, each with the reason."""
+    runs = (Path(source) for source in sources if is_run(Path(source)))
+    return {name: why for folder in runs for name, why in tables.left_out(_rows(folder / IMAGES)).items()}
 
 
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
@@ -141,13 +131,15 @@ def _beside(name: str, labels: Path, images: Mapping[str, Sequence[Path]], folde
 def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
     """Return the images of a run in which regions were looked for, with the last correction of each.
 
+    Of a file that was written anew, what it last held is the field.
+
     folder: what `micro predict --out` wrote. store: address of its ledger where that is no file in the folder.
 
     Raises MicroError where there is no such run or it goes on, no image of it has labels, or these are of other things
     than grains.
     """
     undone(folder)
-    rows = [row for row in _rows(folder / IMAGES) if row["labels"]]
+    rows = [row for row in tables.last_contents(_rows(folder / IMAGES)).values() if row["labels"]]
     if not rows:
         raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
     stored: dict[tuple[str, str], dict[int, Place]] = defaultdict(dict)
@@ -164,7 +156,8 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
     kept = _kept(folder, store)
     asked = settings_of(record.read(folder))
     return [
-        _of_row(folder, asked, row | kept[row["labels"]], stored[row["image"], row["sha256"]], said) for row in rows
+        _of_row(folder, asked, {**row, **kept[row["labels"]]}, stored[row["image"], row["sha256"]], said)
+        for row in rows
     ]
 
 

@@ -52,7 +52,8 @@ class Layout(BaseModel):
 
     frame_step_mm: how far it moves from one frame to the next; frames are numbered by `frame_number`, a regular
     expression whose first group is the number in an image's path. positions: in place of the step, a CSV table
-    image,position beside the layout's file, in mm or in counts of an encoder of mm_per_count.
+    image,position beside the layout's file, in mm or in counts of an encoder of mm_per_count, which is below 0 where it
+    counts from tail to head.
     lanes_mm: where slit strips meet, from the left edge.
     rolls_mm: diameters of the line's rolls by name, to say which one left a mark.
     """
@@ -64,7 +65,7 @@ class Layout(BaseModel):
     frame_step_mm: float | None = Field(default=None, gt=0)
     frame_number: str = r"(\d+)\D*$"
     positions: Path | None = None
-    mm_per_count: float = Field(default=1.0, gt=0)
+    mm_per_count: float = 1.0
     lanes_mm: tuple[float, ...] = ()
     rolls_mm: dict[str, float] = Field(default_factory=dict)
     longest_period_mm: float = Field(default=LONGEST_PERIOD_MM, gt=0)
@@ -81,6 +82,13 @@ class Layout(BaseModel):
         if not groups:
             raise ValueError("the number of the frame is the first group (...) of the expression")
         return expression
+
+    @field_validator("mm_per_count")
+    @classmethod
+    def _moves(cls, mm: float) -> float:
+        if mm == 0:
+            raise ValueError("a count of the encoder is some mm, below 0 where it counts from tail to head")
+        return mm
 
     @model_validator(mode="after")
     def _knows_where(self) -> Self:
@@ -114,15 +122,18 @@ class Layout(BaseModel):
     def encoder_mm(self) -> Mapping[str, float]:
         """Return the place of each image of `positions`, in mm; nothing where frames are counted.
 
-        Raises BadSetting where the table cannot be read.
+        Raises BadSetting where the table cannot be read, or has two positions of one image.
         """
         if self.positions is None:
             return {}
         try:
             with self.positions.open(encoding="utf-8-sig", newline="") as file:
-                found = {row["image"]: float(row["position"]) * self.mm_per_count for row in csv.DictReader(file)}
+                places = [(row["image"], float(row["position"]) * self.mm_per_count) for row in csv.DictReader(file)]
+            found = dict(places)
             if strange := [image for image, place_mm in found.items() if not math.isfinite(place_mm)]:
                 raise ValueError(f"the position of {strange[0]} is no number")
+            if twice := [image for image, place_mm in places if found[image] != place_mm]:
+                raise ValueError(f"{twice[0]} has two positions")
             return found
         except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as fault:
             raise BadSetting(f"{self.positions}: a table image,position is expected. {fault}") from fault
