@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Finding:
 
     source: file that the image was read from, or None.
     layer_id: what napari tells the image's layer by.
+    field: what results of one image have in common.
+    kept: folder where its corrections are kept, or None while there are none.
     classes: class of every number that a region has or had; a number never changes its class but by the user's hand.
     """
 
@@ -65,13 +67,10 @@ class Finding:
     def __post_init__(self) -> None:
         self.measured: Measured | None = self._first()
         self.layer_id: object = None
+        self.field = fingerprint(self.image)
+        self.kept: Path | None = None
         found = self.prediction.regions
         self.classes: dict[int, str] = {} if found is None else dict(enumerate(found.class_names, 1))
-
-    @cached_property
-    def field(self) -> str:
-        """What results of one image have in common."""
-        return fingerprint(self.image)
 
     @property
     def names(self) -> tuple[str, ...]:

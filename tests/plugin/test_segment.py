@@ -137,6 +137,33 @@ def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, 
     assert labels.features["class"][3] == "twin"
 
 
+def test_a_stroke_after_a_new_run_leaves_earlier_corrections_where_they_were_kept(viewer, segmented, grains, until):
+    segmented(grains, "grains-iron")
+    labels = viewer.layers["grains grains-iron"]
+    found = labels.data.copy()
+    labels.data_setitem(np.nonzero(labels.data == 4), 5)  # not kept yet when the next run puts its own in its place
+    first = labels.data.copy()
+    segment = segmented(grains, "grains-iron")
+    assert np.array_equal(labels.data, found)
+    labels.data_setitem(np.nonzero(labels.data == 6), 7)
+    until(lambda: follow.of(labels).saved)
+    second = labels.data.copy()
+    segment.restore.click()
+    assert np.array_equal(labels.data, first)
+    until(lambda: labels.features["edited"].tolist().count(True) == 2 and labels.features["edited"][4])
+    labels.undo()
+    assert np.array_equal(labels.data, second)
+    labels.undo()
+    until(lambda: not labels.features["edited"].any())
+    segment = segmented(grains, "grains-iron")
+    offered = []
+    while segment.restore.isVisible():
+        segment.restore.click()
+        offered.append(labels.data.copy())
+    assert any(np.array_equal(each, first) for each in offered)
+    assert any(np.array_equal(each, second) for each in offered)
+
+
 def test_run_says_why_it_cannot(viewer, dock, home):
     make_bundle(home / ".local/share/micro/bundles/scaled", pixel_size_um=0.5)
     segment = dock("Segment")
