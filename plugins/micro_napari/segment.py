@@ -390,7 +390,10 @@ def show_regions(viewer: Any, layer: Any, finding: Finding) -> Any:
     else:
         follower = follow(labels, finding)
         lay_on(labels, layer)
+        mode = labels.mode
+        labels.editable = False  # napari forgets its history then, which is of other labels and must not be undone here
         labels.data = regions.labels.copy()
+        labels.editable, labels.mode = True, mode
         labels.features = features
         follower.changed.emit()
     return labels

@@ -175,6 +175,18 @@ def test_an_edit_that_comes_while_another_is_measured_does_not_mix_with_it(field
     assert seen == [9]
 
 
+def test_another_run_lays_the_tool_down_and_what_came_before_it_cannot_be_undone(viewer, field, correct, until):
+    field.data_setitem(np.nonzero(field.data == 4), 5)
+    until(lambda: flagged(field) == [4, 5])
+    correct.tools["New region"].click()
+    assert shown(viewer, numbered(squares(90, 30)).T.copy(), layer=viewer.layers["field"]) == field
+    assert not any(button.isChecked() for button in correct.tools.values())
+    assert field.mode == "pan_zoom"
+    correct.undo.click()
+    assert np.array_equal(field.data, numbered(squares(90, 30)).T)
+    assert flagged(field) == []
+
+
 def test_what_cannot_be_done_is_said_and_changes_nothing(field, correct, drag):
     correct.tools["Split"].click()
     drag(field, (15, 5), (15, 20))
