@@ -353,8 +353,11 @@ class SegmentWidget(DockPart):
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save recipe", "recipe.yaml", "Recipe (*.yaml)")
         if path:
-            self.recipe().save(Path(path))
-            say(self._viewer, self.said, f"micro predict IMAGES --recipe {path} --out results does the same.")
+            asked = self.recipe()
+            asked.save(Path(path))
+            um = asked.pixel_size_um
+            text = "" if um is None else f" It takes {um} um for the pixels of every image, whatever its file says."
+            say(self._viewer, self.said, f"micro predict IMAGES --recipe {path} --out results does the same.{text}")
 
 
 def show_verdict(layer: Any, finding: Finding) -> None:

@@ -291,6 +291,7 @@ def test_the_copied_command_and_the_saved_recipe_give_the_same_labels(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(recipe), ""))
     segment.save.click()
     assert Recipe.load(recipe) == segment.recipe()
+    assert "0.5 um for the pixels of every image" in segment.said.text()
     assert cli.run(["predict", grains.metadata["path"], "--recipe", str(recipe), "--out", str(tmp_path / "again")]) == 0
     assert np.array_equal(formats.read_labels(tmp_path / "again" / "labels" / "grains.tif"), labels.data)
 
