@@ -75,6 +75,10 @@ class BatchWidget(DockPart):
         self.copy.clicked.connect(self._on_copy)
         self.show_report.clicked.connect(self._on_show)
 
+    def let_go(self) -> None:
+        """Stop after the image in work."""
+        self._errand.let_go()
+
     @property
     def is_running(self) -> bool:
         """Whether a folder is being worked through."""

@@ -121,6 +121,12 @@ class SegmentWidget(DockPart):
         super().showEvent(event)
         self.reset_choices()
 
+    def let_go(self) -> None:
+        """Stop what is in work and its process."""
+        self._errand.let_go()
+        self._clear("")
+        self._aside.close()
+
     @property
     def is_running(self) -> bool:
         """Whether an answer is awaited."""

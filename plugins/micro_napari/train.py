@@ -90,7 +90,10 @@ class TrainWidget(DockPart):
         return keeping.home() / "bundles" / str(self.name.text()).strip()
 
     def let_go(self) -> None:
-        """Follow no layer."""
+        """Follow no layer, and stop what is in work and its process; a training can be resumed."""
+        for errand in (self._planning, self._training, self._comparing):
+            errand.let_go()
+        self._aside.close()
         self.chosen.let_go()
 
     def add_chosen(self) -> None:

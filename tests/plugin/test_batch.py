@@ -2,6 +2,7 @@ import json
 import shlex
 
 import numpy as np
+import psutil
 import pytest
 import screen  # noqa: F401  first: skips without napari
 from qtpy.QtGui import QDesktopServices
@@ -120,6 +121,21 @@ def test_a_folder_has_its_own_pixel_size_or_one_that_is_given_for_it(viewer, doc
     assert not batch.scale_said.text()
     batch.recipe.setCurrentText("sheet-steel")
     assert shlex.split(batch.line())[3:7] == ["--model", "sheet-steel", "--pixel-size-um", "0.25"]
+
+
+def test_a_dock_that_is_closed_stops_the_folder_it_runs(viewer, dock, until, images):
+    batch = dock("Batch")
+    batch.recipe.setCurrentText("grains-iron")
+    batch.folder.setText(str(images))
+    batch.run.click()
+
+    def running():
+        return [each for each in psutil.Process().children() if "predict" in each.cmdline()]
+
+    until(running)
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Batch (micro)"])
+    assert not batch.is_running
+    until(lambda: not running())
 
 
 def test_what_cannot_be_run_is_said(dock, tmp_path):

@@ -229,6 +229,27 @@ def test_the_row_of_the_scale_bar_has_the_height_that_it_needs(viewer, dock, unt
     until(lambda: all(part.height() >= part.minimumSizeHint().height() for part in parts))
 
 
+def test_a_dock_that_is_closed_stops_its_work_and_leaves_nothing(viewer, dock, grains, until, monkeypatch):
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    monkeypatch.setattr(segment, "_tile_px", 256)
+    segment._look()
+    closed = []
+    monkeypatch.setattr(segment._aside, "close", lambda: closed.append(True))
+    segment.run.click()
+    until(lambda: segment.progress.value() >= 1)
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Segment (micro)"])
+    assert not segment.is_running
+    assert closed
+    assert [layer.name for layer in viewer.layers] == ["grains"]
+    again = dock("Segment")
+    assert again is not segment
+    again.cards.choose("grains-iron")
+    again.run.click()
+    until(lambda: not again.is_running)
+    assert [layer.name for layer in viewer.layers] == ["grains", "grains grains-iron"]
+
+
 def test_an_image_may_be_removed_while_its_preview_is_awaited(viewer, dock, until):
     image = viewer.add_image(micro.read(_sample("grains")).pixels[:160, :160, 0], name="small")
     segment = dock("Segment")
