@@ -5,7 +5,7 @@ import pytest
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import formats, tasks
-from micro.errors import MicroError
+from micro.errors import MicroError, UnreadableImage
 from micro.folder import read_for
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -167,12 +167,25 @@ def test_corrections_are_kept_for_the_same_image_and_weights(cards):
     edited[0, 0] = 7
     finding.classes[7] = "twin"
     keeping.save(finding, edited)
-    again = keeping.load(found(cards))
-    assert np.array_equal(again.labels, edited)
+    (again,) = keeping.load(found(cards))
+    assert np.array_equal(again.labels(), edited)
     assert again.classes[7] == "twin"
-    assert keeping.load(found(cards, quarters(20))) is None
+    assert keeping.load(found(cards, quarters(20))) == []
     keeping.forget(finding)
-    assert keeping.load(found(cards)) is None
+    assert keeping.load(found(cards)) == []
+
+
+def test_each_run_keeps_its_corrections_beside_those_of_others(cards, monkeypatch):
+    monkeypatch.setattr(keeping, "MOST_OF_ONE", 3)
+    runs = [found(cards) for _ in range(4)]
+    for number, run in enumerate(runs, 5):
+        for corner in (0, number):
+            edited = quarters()
+            edited[0, 0] = corner
+            keeping.save(run, edited)
+    assert [int(each.labels()[0, 0]) for each in keeping.load(found(cards))] == [8, 7, 6]
+    keeping.forget(runs[2])
+    assert [int(each.labels()[0, 0]) for each in keeping.load(found(cards))] == [8, 6]
 
 
 def test_only_so_many_corrections_are_kept(cards, monkeypatch):
@@ -182,10 +195,13 @@ def test_only_so_many_corrections_are_kept(cards, monkeypatch):
     assert len(list((keeping.home() / "corrections").iterdir())) == 2
 
 
-def test_a_damaged_correction_is_none(cards):
+def test_a_damaged_correction_is_none_or_says_so(cards):
     folder = keeping.save(found(cards), quarters())
     (folder / "labels.tif").write_bytes(b"cut")
-    assert keeping.load(found(cards)) is None
+    with pytest.raises(UnreadableImage):
+        keeping.load(found(cards))[0].labels()
+    (folder / "facts.json").write_bytes(b"{")
+    assert keeping.load(found(cards)) == []
 
 
 def test_the_pixel_size_of_an_objective_is_remembered():
