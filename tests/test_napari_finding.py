@@ -239,6 +239,22 @@ def test_a_task_of_pixel_classes_is_taught_their_values_and_a_table_that_names_t
         teaching.add(folder, finding.image, labels)
 
 
+def test_flakes_are_taught_with_their_layers_and_thick_crystals_as_none(cards, tmp_path):
+    folder = tmp_path / "set"
+    finding = found(cards, task="flakes", names=("2L", "1L", "thick", "unknown"))
+    teaching.add(folder, finding.image, quarters(), teaching.pixel_classes(finding, quarters()))
+    annotated = read_for(tasks.find("flakes"), folder)
+    assert annotated.images[0].region_classes == ("2L", "1L")
+    assert np.array_equal(annotated.images[0].labels, np.array([0, 1, 2, 0, -1])[quarters()])
+    finding.classes[4] = "bilayer"
+    with pytest.raises(MicroError, match="bilayer"):
+        teaching.pixel_classes(finding, quarters())
+    nameless = found(cards, task="flakes", names=("unknown",) * 4)
+    assert teaching.pixel_classes(nameless, quarters()) is None
+    with pytest.raises(MicroError, match="classes of pixels"):
+        teaching.add(folder, nameless.image, quarters())
+
+
 def test_two_images_of_one_name_are_two_in_the_training_folder(cards, tmp_path):
     teaching.add(tmp_path / "set", found(cards).image, quarters())
     other = Micrograph(np.ones((40, 40), np.uint8), "field.tif", 0.5)
