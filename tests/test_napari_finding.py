@@ -76,6 +76,16 @@ def test_what_is_undone_is_not_edited(cards):
     assert finding.measure(quarters()).edited == 0
 
 
+def test_a_flake_that_nobody_named_has_no_layers(cards):
+    painted = quarters()
+    painted[:5, :5] = 7
+    names = found(cards, task="flakes", names=("2L", "1L", "2L", "3L")).measure(painted).features["class"]
+    assert names.tolist() == ["background", "2L", "1L", "2L", "3L", "unknown", "unknown", "unknown"]
+    nothing = found(cards, np.zeros((40, 40), np.int32), task="flakes")
+    assert nothing.measure(painted).features["class"][7] == "unknown"
+    assert teaching.pixel_classes(nothing, painted) is None
+
+
 def test_a_region_that_is_gone_keeps_its_row_and_is_not_counted(cards):
     finding = found(cards)
     measured = finding.measure(np.where(quarters() == 4, 3, quarters()).astype(np.int32))

@@ -212,6 +212,6 @@ class CorrectWidget(DockPart):
             finding.classes[free] = self.class_name.currentText()
             return edit
         edit = edits.split(labels, path, free)
-        parent = finding.classes.get(edits.crossed(labels, path), finding.names[0])
+        parent = finding.classes.get(edits.crossed(labels, path), finding.unnamed)
         finding.classes |= dict.fromkeys(range(free, int(np.max(edit.values)) + 1), parent)
         return edit

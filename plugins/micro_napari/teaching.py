@@ -41,7 +41,8 @@ def pixel_classes(finding: Finding, labels: NDArray[np.int32]) -> PixelClasses |
     """
     segmenter, task = finding.card.segmenter, tasks.find(finding.card.task)
     numbers = [int(number) for number in np.unique(labels) if number > 0]
-    of_number = {number: finding.classes.get(number, finding.names[0]) for number in numbers}
+    unnamed = finding.unnamed
+    of_number = {number: finding.classes.get(number, unnamed) for number in numbers}
     if segmenter is not None and task.of_classes is not None:
         return PixelClasses(segmenter.outputs, of_number)
     if task.regions_of is None:
