@@ -97,6 +97,24 @@ def test_closing_stops_it_soon_and_the_next_question_is_answered(aside, model, i
     assert answer.regions.labels.shape == (256, 320)
 
 
+def test_a_process_that_is_closed_leaves_nobody_waiting():
+    mine = Aside()
+
+    def begun():
+        steps = mine.assess_steps(Specimen(()))
+        next(steps)
+        next(steps)
+        process = mine._process.popen
+        mine.close()
+        assert process.poll() is not None
+        return steps
+
+    begun().close()
+    with pytest.raises(MicroError, match="process ended"):
+        finished(begun())
+    assert mine._process is None
+
+
 def test_a_refusal_has_the_engines_sentence(aside, image):
     with pytest.raises(MicroError, match="No bundle 'absent'"):
         finished(aside.predict_steps(Question(Recipe(model="absent"), image)))

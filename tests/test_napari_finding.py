@@ -5,7 +5,7 @@ import pytest
 from small_bundles import SMALL_CLASSIFIER, SMALL_UNET, make_bundle
 
 from micro import formats, tasks
-from micro.errors import MicroError
+from micro.errors import MicroError, UnreadableImage
 from micro.folder import read_for
 from micro.micrograph import Micrograph
 from micro.recipe import Recipe
@@ -74,6 +74,16 @@ def test_what_is_undone_is_not_edited(cards):
     finding = found(cards)
     finding.measure(np.where(quarters() == 2, 1, quarters()).astype(np.int32))
     assert finding.measure(quarters()).edited == 0
+
+
+def test_a_flake_that_nobody_named_has_no_layers(cards):
+    painted = quarters()
+    painted[:5, :5] = 7
+    names = found(cards, task="flakes", names=("2L", "1L", "2L", "3L")).measure(painted).features["class"]
+    assert names.tolist() == ["background", "2L", "1L", "2L", "3L", "unknown", "unknown", "unknown"]
+    nothing = found(cards, np.zeros((40, 40), np.int32), task="flakes")
+    assert nothing.measure(painted).features["class"][7] == "unknown"
+    assert teaching.pixel_classes(nothing, painted) is None
 
 
 def test_a_region_that_is_gone_keeps_its_row_and_is_not_counted(cards):
@@ -167,12 +177,25 @@ def test_corrections_are_kept_for_the_same_image_and_weights(cards):
     edited[0, 0] = 7
     finding.classes[7] = "twin"
     keeping.save(finding, edited)
-    again = keeping.load(found(cards))
-    assert np.array_equal(again.labels, edited)
+    (again,) = keeping.load(found(cards))
+    assert np.array_equal(again.labels(), edited)
     assert again.classes[7] == "twin"
-    assert keeping.load(found(cards, quarters(20))) is None
+    assert keeping.load(found(cards, quarters(20))) == []
     keeping.forget(finding)
-    assert keeping.load(found(cards)) is None
+    assert keeping.load(found(cards)) == []
+
+
+def test_each_run_keeps_its_corrections_beside_those_of_others(cards, monkeypatch):
+    monkeypatch.setattr(keeping, "MOST_OF_ONE", 3)
+    runs = [found(cards) for _ in range(4)]
+    for number, run in enumerate(runs, 5):
+        for corner in (0, number):
+            edited = quarters()
+            edited[0, 0] = corner
+            keeping.save(run, edited)
+    assert [int(each.labels()[0, 0]) for each in keeping.load(found(cards))] == [8, 7, 6]
+    keeping.forget(runs[2])
+    assert [int(each.labels()[0, 0]) for each in keeping.load(found(cards))] == [8, 6]
 
 
 def test_only_so_many_corrections_are_kept(cards, monkeypatch):
@@ -182,10 +205,13 @@ def test_only_so_many_corrections_are_kept(cards, monkeypatch):
     assert len(list((keeping.home() / "corrections").iterdir())) == 2
 
 
-def test_a_damaged_correction_is_none(cards):
+def test_a_damaged_correction_is_none_or_says_so(cards):
     folder = keeping.save(found(cards), quarters())
     (folder / "labels.tif").write_bytes(b"cut")
-    assert keeping.load(found(cards)) is None
+    with pytest.raises(UnreadableImage):
+        keeping.load(found(cards))[0].labels()
+    (folder / "facts.json").write_bytes(b"{")
+    assert keeping.load(found(cards)) == []
 
 
 def test_the_pixel_size_of_an_objective_is_remembered():
@@ -221,6 +247,22 @@ def test_a_task_of_pixel_classes_is_taught_their_values_and_a_table_that_names_t
     assert teaching.pixel_classes(found(cards), labels) is None
     with pytest.raises(MicroError, match="classes of pixels"):
         teaching.add(folder, finding.image, labels)
+
+
+def test_flakes_are_taught_with_their_layers_and_thick_crystals_as_none(cards, tmp_path):
+    folder = tmp_path / "set"
+    finding = found(cards, task="flakes", names=("2L", "1L", "thick", "unknown"))
+    teaching.add(folder, finding.image, quarters(), teaching.pixel_classes(finding, quarters()))
+    annotated = read_for(tasks.find("flakes"), folder)
+    assert annotated.images[0].region_classes == ("2L", "1L")
+    assert np.array_equal(annotated.images[0].labels, np.array([0, 1, 2, 0, -1])[quarters()])
+    finding.classes[4] = "bilayer"
+    with pytest.raises(MicroError, match="bilayer"):
+        teaching.pixel_classes(finding, quarters())
+    nameless = found(cards, task="flakes", names=("unknown",) * 4)
+    assert teaching.pixel_classes(nameless, quarters()) is None
+    with pytest.raises(MicroError, match="classes of pixels"):
+        teaching.add(folder, nameless.image, quarters())
 
 
 def test_two_images_of_one_name_are_two_in_the_training_folder(cards, tmp_path):

@@ -199,7 +199,7 @@ class Aside:
             except GeneratorExit:
                 self._stop(process, number)
                 raise
-            except OSError as fault:
+            except (OSError, ValueError) as fault:  # ValueError: it was closed here
                 said = self._last_words(process)
                 raise MicroError(
                     f"The engine's process ended ({said or fault}). Run again; `micro doctor` looks for the cause."
@@ -226,7 +226,7 @@ class Aside:
         assert process.popen.stdin is not None
         try:
             put(process.popen.stdin, (number, None))
-        except OSError:
+        except (OSError, ValueError):
             self.close()
             return
         until = time.monotonic() + PATIENCE_SECONDS
@@ -240,6 +240,8 @@ class Aside:
         self.close()
 
     def _last_words(self, process: _Process) -> str:
+        if process.errors.closed:
+            return ""
         process.popen.kill()
         process.popen.wait()
         process.errors.seek(0)

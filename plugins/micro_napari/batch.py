@@ -27,6 +27,7 @@ from micro_napari.commands import INTERRUPTED, Ended, Heard, predict_line, run_s
 from micro_napari.docks import put_on_clipboard
 from micro_napari.errand import Errand, Refusal
 from micro_napari.parts import DockPart, labelled, say, side_by_side, words
+from micro_napari.scale import LengthBox
 
 AS_IN_SEGMENT, FROM_FILE = "as in the Segment dock", "a recipe file…"
 QUEUED, DONE, FAILED = "queued", "done", "failed"
@@ -48,6 +49,9 @@ class BatchWidget(DockPart):
         self.browse, self.browse_out = QPushButton("Images…"), QPushButton("Results…")
         self.recipe = QComboBox()
         self.recipe.addItems([AS_IN_SEGMENT, *answering(), FROM_FILE])
+        self.size_um = LengthBox("Edge of one pixel of every image; 0: what each file, or the recipe file, says.")
+        self.size_um.setSuffix(" um")
+        self.size_um.setSpecialValueText("as each file says")
         self.run = QPushButton("Run")
         self.copy = QPushButton("Copy as command")
         self.progress = QProgressBar()
@@ -59,7 +63,7 @@ class BatchWidget(DockPart):
         self.files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.files.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.files.horizontalHeader().setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-        self.said = words()
+        self.scale_said, self.said = words(), words()
         self.show_report = QPushButton("Open results")
         self._lay_out()
         self.browse.clicked.connect(lambda: self._browse(self.folder, "Folder of images"))
@@ -70,6 +74,10 @@ class BatchWidget(DockPart):
         self.run.clicked.connect(self._on_run)
         self.copy.clicked.connect(self._on_copy)
         self.show_report.clicked.connect(self._on_show)
+
+    def let_go(self) -> None:
+        """Stop after the image in work."""
+        self._errand.let_go()
 
     @property
     def is_running(self) -> bool:
@@ -86,10 +94,13 @@ class BatchWidget(DockPart):
         layout.addWidget(labelled("Results", self.out))
         layout.addWidget(side_by_side(self.browse, self.browse_out))
         layout.addWidget(labelled("Recipe", self.recipe))
+        layout.addWidget(labelled("Pixel size", self.size_um))
+        layout.addWidget(self.scale_said)
         layout.addWidget(side_by_side(self.run, self.copy))
         for part in (self.progress, self.files, self.said, self.show_report):
             layout.addWidget(part)
         self.progress.hide()
+        self.scale_said.hide()
         self.show_report.hide()
 
     # --- before -----------------------------------------------------------------------------------------------------
@@ -151,7 +162,13 @@ class BatchWidget(DockPart):
             asked, device = segment.recipe(), segment.device.currentText()
         else:
             asked = Recipe(model=chosen)
-        return predict_line([self.folder.text().strip()], asked, device, self.out.text().strip())
+        um = self.size_um.value() or None
+        of_open = asked.pixel_size_um if isinstance(asked, Recipe) and um is None else None
+        told = f"The pixel size of the image in Segment, {of_open} um, does not count here: give that of the folder."
+        say(self._viewer, self.scale_said, told if of_open else "")
+        if isinstance(asked, Recipe):
+            asked = asked.model_copy(update={"pixel_size_um": None})
+        return predict_line([self.folder.text().strip()], asked, device, self.out.text().strip(), um)
 
     # --- during -----------------------------------------------------------------------------------------------------
 

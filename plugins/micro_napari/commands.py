@@ -41,12 +41,17 @@ class Ended:
     words: str
 
 
-def predict_line(sources: Sequence[str], asked: Recipe | Path, device: str, out: str) -> str:
+def predict_line(
+    sources: Sequence[str], asked: Recipe | Path, device: str, out: str, pixel_size_um: float | None = None
+) -> str:
     """Return the command that finds the same without a screen.
 
     asked: a recipe, or the file of one; what only a file can say, such as the limits of verdicts, has no flags.
+    pixel_size_um: of all images, in place of what the recipe says.
     """
     words = ["micro", "predict", *sources, *(_flags(asked) if isinstance(asked, Recipe) else ("--recipe", str(asked)))]
+    if pixel_size_um is not None:
+        words += ["--pixel-size-um", repr(pixel_size_um)]
     words += ["--out", out]
     if device != "auto":
         words += ["--device", device]

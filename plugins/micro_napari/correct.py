@@ -37,6 +37,7 @@ class CorrectWidget(DockPart):
         self._viewer = napari_viewer
         self.chosen = Chosen(napari_viewer, self)
         self._held: Any = None
+        self._held_finding: Finding | None = None
         self._line: Any = None
         self.title, self.hint, self.said, self.kept = words(), words(), words(), words()
         self.tools = {name: QPushButton(name, checkable=True) for name in HINTS}
@@ -79,7 +80,7 @@ class CorrectWidget(DockPart):
         can = finding is not None and finding.measured is not None
         for part in (*self.tools.values(), self.undo, self.redo, self.add, self.class_name):
             part.setEnabled(can)
-        if self.chosen.layer != self._held:
+        if self.chosen.layer != self._held or finding is not self._held_finding:  # another layer, or another run
             self._release()
         if finding is None or finding.measured is None:
             say(self._viewer, self.title, "Nothing to correct: segment an image, or choose the layer of its regions.")
@@ -118,7 +119,7 @@ class CorrectWidget(DockPart):
         layer, finding = self.chosen.layer, self.chosen.finding
         if layer is None or finding is None:
             return
-        self._held = layer
+        self._held, self._held_finding = layer, finding
         say(self._viewer, self.hint, HINTS[name])
         say(self._viewer, self.said, "")
         if name == "New region":
@@ -211,6 +212,6 @@ class CorrectWidget(DockPart):
             finding.classes[free] = self.class_name.currentText()
             return edit
         edit = edits.split(labels, path, free)
-        parent = finding.classes.get(edits.crossed(labels, path), finding.names[0])
+        parent = finding.classes.get(edits.crossed(labels, path), finding.unnamed)
         finding.classes |= dict.fromkeys(range(free, int(np.max(edit.values)) + 1), parent)
         return edit

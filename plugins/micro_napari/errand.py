@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from napari.qt.threading import create_worker
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Qt, QThreadPool
 
 from micro.errors import MicroError
@@ -59,6 +60,12 @@ class Errand(QObject):
             self._run.errand = None
             self._run = None
 
+    def let_go(self) -> None:
+        """Drop the work of a dock that was closed, and say so: nobody would see its end, or could stop it."""
+        if self._run is not None:
+            show_info(f"Stopped {self._run.title}, as its dock was closed.")
+            self.drop()
+
     def hear(self, value: Any) -> None:
         """Pass on what was yielded."""
         self._seen(value)
@@ -75,6 +82,7 @@ class _Run(QObject):
     def __init__(self, errand: Errand, title: str, steps: Steps) -> None:
         super().__init__(errand)
         self.errand: Errand | None = errand
+        self.title = title
         self.stopped = threading.Event()
         worker = create_worker(_Named(_driven, steps=steps, stopped=self.stopped, title=title), _start_thread=False)
         # when napari is closed it drops work where it stands: what that holds is let go here, in the worker's thread

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from micro import grain_size, tasks
+from micro import grain_size, tasks, thin_film
 from micro.card import Card
 from micro.errors import UnreadableImage
 from micro.grain_size import planimetric
@@ -53,6 +53,8 @@ class Finding:
 
     source: file that the image was read from, or None.
     layer_id: what napari tells the image's layer by.
+    field: what results of one image have in common.
+    kept: folder where its corrections are kept, or None while there are none.
     classes: class of every number that a region has or had; a number never changes its class but by the user's hand.
     """
 
@@ -65,20 +67,29 @@ class Finding:
     def __post_init__(self) -> None:
         self.measured: Measured | None = self._first()
         self.layer_id: object = None
+        self.field = fingerprint(self.image)
+        self.kept: Path | None = None
         found = self.prediction.regions
         self.classes: dict[int, str] = {} if found is None else dict(enumerate(found.class_names, 1))
-
-    @cached_property
-    def field(self) -> str:
-        """What results of one image have in common."""
-        return fingerprint(self.image)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Classes that a region may have: those the bundle gave, and those on its card."""
         regions = self.prediction.regions
         given = () if regions is None else tuple(dict.fromkeys(regions.class_names))
-        return given or self.card.classes
+        return given or ((thin_film.UNKNOWN,) if self._is_flakes else self.card.classes)
+
+    @property
+    def unnamed(self) -> str:
+        """Class of a number that nobody named, such as one that was painted with a brush of napari's own.
+
+        A flake of the first flake's layers would be a claim that nobody made.
+        """
+        return thin_film.UNKNOWN if self._is_flakes else self.names[0]
+
+    @property
+    def _is_flakes(self) -> bool:
+        return self.card.task == "flakes"
 
     def free_number(self, labels: NDArray[np.int32]) -> int:
         """Return a number that no region has or had, so that whatever is undone keeps its own."""
@@ -87,12 +98,12 @@ class Finding:
     def measure(self, labels: NDArray[np.int32]) -> Measured:
         """Measure labels (Y, X) that were edited, by the measures of the task, which are those of the engine.
 
-        A number without a class has the first of `names`. The count of grains is that of before; see `count_grains`.
+        A number without a class is `unnamed`. The count of grains is that of before; see `count_grains`.
         """
         found = self.prediction.regions
         assert found is not None
         present, count = int(labels.max(initial=0)), max(int(labels.max(initial=0)), len(found))
-        unnamed = self.names[0]
+        unnamed = self.unnamed
         names = tuple(self.classes.get(number, unnamed) for number in range(1, count + 1))
         scores = np.full(count, np.nan, np.float32)
         scores[: len(found)] = found.scores

@@ -117,6 +117,7 @@ def follow(layer: Any, finding: Finding) -> Follower:
     follower = of(layer)
     if follower is None:
         follower = Follower(layer, finding)
+    follower.keep()
     follower.finding, follower.saved = finding, None
     layer.metadata = {**layer.metadata, KEY: finding, FOLLOWER_KEY: follower}
     return follower
@@ -131,7 +132,7 @@ def part_copies(layers: Iterable[Any]) -> None:
         layer.metadata = {name: each for name, each in layer.metadata.items() if name not in (KEY, FOLLOWER_KEY)}
         if isinstance(layer, Labels):
             finding = copy(follower.finding)
-            finding.classes = dict(finding.classes)
+            finding.classes, finding.kept = dict(finding.classes), None
             follow(layer, finding)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,21 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro import formats
-from micro.errors import UnreadableImage
 from micro_napari.finding import Finding
-from micro_napari.layers import fingerprint
 
 LABELS, FACTS, OBJECTIVES = "labels.tif", "facts.json", "objectives.json"
-MOST_KEPT = 100
+MOST_KEPT, MOST_OF_ONE = 100, 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Correction:
-    """Labels (Y, X) as the user left them, the classes of the numbers, and when that was."""
+    """The file of labels as the user left them, the classes of the numbers, and when that was."""
 
-    labels: NDArray[np.int32]
+    path: Path
     classes: dict[int, str]
     saved: datetime
+
+    def labels(self) -> NDArray[np.int32]:
+        """Read the labels (Y, X); raise UnreadableImage where the machine went down while they were written."""
+        return formats.read_labels(self.path)
 
 
 def home() -> Path:
@@ -33,40 +36,46 @@ def home() -> Path:
 
 
 def save(finding: Finding, labels: NDArray[np.int32]) -> Path:
-    """Keep corrected labels until the image is segmented by the same weights again; return their folder."""
-    folder = _folder(finding)
+    """Keep corrected labels in a folder of this finding's own, and return it; those of earlier runs stay.
+
+    Of one image and weights the newest MOST_OF_ONE are kept, of all together the newest MOST_KEPT.
+    """
+    saved = datetime.now(UTC)
+    if finding.kept is None:
+        finding.kept = _place() / f"{_key(finding)}-{saved:%Y%m%dT%H%M%S%f}"
+    folder = finding.kept
     folder.mkdir(parents=True, exist_ok=True)
     formats.write_labels(folder / LABELS, labels, finding.prediction.pixel_size_um)
     facts = {
         "image": finding.image.name,
         "model": finding.prediction.maker.model,
-        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "saved": saved.isoformat(),
         "classes": finding.classes,
     }
     (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    _forget_oldest(folder.parent)
+    _forget_oldest(_of_one(_key(finding)), MOST_OF_ONE)
+    _forget_oldest(_place().iterdir(), MOST_KEPT)
     return folder
 
 
-def load(finding: Finding) -> Correction | None:
-    """Return what was kept of this image and these weights, if anything."""
-    folder = _folder(finding)
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        labels = formats.read_labels(folder / LABELS)
-        classes = {int(number): str(name) for number, name in facts["classes"].items()}
-        saved = datetime.fromisoformat(facts["saved"])
-    except (OSError, ValueError, KeyError, AttributeError, UnreadableImage):
-        return None  # nothing was kept, or the machine went down while it was
-    found = finding.prediction.regions
-    if found is None or labels.shape != found.labels.shape:
-        return None
-    return Correction(labels, classes, saved)
+def load(finding: Finding) -> list[Correction]:
+    """Return what was kept of this image and these weights, by this run and earlier ones, the newest first."""
+    found = []
+    for folder in _of_one(_key(finding)):
+        try:
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            classes = {int(number): str(name) for number, name in facts["classes"].items()}
+            found.append(Correction(folder / LABELS, classes, datetime.fromisoformat(facts["saved"])))
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue  # the machine went down while it was kept
+    return sorted(found, key=lambda each: each.saved, reverse=True)
 
 
 def forget(finding: Finding) -> None:
-    """Drop what was kept of this image and these weights."""
-    shutil.rmtree(_folder(finding), ignore_errors=True)
+    """Drop what this finding kept; what earlier runs kept stays."""
+    if finding.kept is not None:
+        shutil.rmtree(finding.kept, ignore_errors=True)
+        finding.kept = None
 
 
 def objectives() -> dict[str, float]:
@@ -85,11 +94,19 @@ def remember_objective(name: str, um: float) -> None:
     (home() / OBJECTIVES).write_text(json.dumps(known, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _folder(finding: Finding) -> Path:
-    return home() / "corrections" / f"{fingerprint(finding.image)}-{finding.prediction.maker.weights_sha256[:8]}"
+def _place() -> Path:
+    return home() / "corrections"
 
 
-def _forget_oldest(folder: Path) -> None:
-    kept = sorted((each for each in folder.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime)
-    for each in kept[:-MOST_KEPT]:
+def _key(finding: Finding) -> str:
+    return f"{finding.field}-{finding.prediction.maker.weights_sha256[:8]}"
+
+
+def _of_one(key: str) -> Iterator[Path]:
+    return _place().glob(f"{key}*")
+
+
+def _forget_oldest(folders: Iterable[Path], most: int) -> None:
+    kept = sorted((each for each in folders if each.is_dir()), key=lambda each: each.stat().st_mtime)
+    for each in kept[:-most]:
         shutil.rmtree(each, ignore_errors=True)

@@ -53,7 +53,9 @@ class MeasureWidget(DockPart):
         self._show()
 
     def let_go(self) -> None:
-        """Follow no layer."""
+        """Follow no layer, and stop what is in work and its process."""
+        self._errand.let_go()
+        self._aside.close()
         self.chosen.let_go()
 
     def _lay_out(self) -> None:

@@ -96,6 +96,11 @@ class ProfileWidget(DockPart):
         self.destroyed.connect(self._aside.close)
         self._look()
 
+    def let_go(self) -> None:
+        """Stop what is in work and its process."""
+        self._errand.let_go()
+        self._aside.close()
+
     @property
     def is_running(self) -> bool:
         """Whether a profile is being made."""

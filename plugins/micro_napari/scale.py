@@ -23,13 +23,13 @@ class PixelSizeForm(QWidget):
         self._viewer = viewer
         self._layer: Any = None
         self._line: Any = None
-        self.size_um = _LengthBox("Edge of one pixel in micrometres.")
+        self.size_um = LengthBox("Edge of one pixel in micrometres.")
         self.apply = QPushButton("Set")
         self.objective = QComboBox()
         self.objective.setEditable(True)
         self.objective.setToolTip("Name of the objective, to have its pixel size again next time.")
         self.draw = QPushButton("Draw a line on the scale bar")
-        self.bar_um = _LengthBox("Length that the scale bar states, in micrometres.")
+        self.bar_um = LengthBox("Length that the scale bar states, in micrometres.")
         self.use_bar = QPushButton("Use the line")
         self._bar_row = QWidget()
         layout = QFormLayout(self)
@@ -108,7 +108,7 @@ class PixelSizeForm(QWidget):
         self._give()
 
 
-class _LengthBox(QDoubleSpinBox):
+class LengthBox(QDoubleSpinBox):
     """A length in micrometres with as many decimals as it has: a pixel may be a hundredth of a nanometre."""
 
     def __init__(self, tip: str) -> None:

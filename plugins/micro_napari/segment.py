@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QComboBox, QFileDialog, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from micro.card import Card
-from micro.errors import BadSetting
+from micro.errors import BadSetting, UnreadableImage
 from micro.recipe import Recipe
 from micro.regions import Glimpse, Progress
 from micro_napari import keeping
@@ -56,11 +56,10 @@ class _Asked:
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """The answer, with what was kept of earlier corrections of the same image by the same weights."""
+    """The answer, and where its first pixel lies in the image."""
 
     finding: Finding
     corner_px: tuple[int, int]
-    kept: keeping.Correction | None
 
 
 class SegmentWidget(DockPart):
@@ -77,7 +76,8 @@ class SegmentWidget(DockPart):
         self._first_tile = 0.0
         self._in_work: Any = None
         self._fit = Fit(False, "")
-        self._kept: keeping.Correction | None = None
+        self._kept: list[keeping.Correction] = []
+        self._restores_into: Any = None
         preferred = get_plugin_settings("micro").inference
 
         self.image = create_widget(annotation="napari.layers.Image", name="image")
@@ -120,6 +120,12 @@ class SegmentWidget(DockPart):
         """Look again at layers and bundles when the dock comes to the front."""
         super().showEvent(event)
         self.reset_choices()
+
+    def let_go(self) -> None:
+        """Stop what is in work and its process."""
+        self._errand.let_go()
+        self._clear("")
+        self._aside.close()
 
     @property
     def is_running(self) -> bool:
@@ -219,7 +225,8 @@ class SegmentWidget(DockPart):
             corners=corners,
         )
         self._asked, self._first_tile = asked, 0.0
-        self.restore.hide()
+        if corners is None:
+            self._offer([])
         self.run.setText("Cancel")
         self.progress.setRange(0, 0)
         self.progress.show()
@@ -296,16 +303,20 @@ class SegmentWidget(DockPart):
         if finding.prediction.regions is None:
             show_verdict(asked.layer, finding)
         else:
-            show_regions(self._viewer, asked.layer, finding)
+            self._restores_into = show_regions(self._viewer, asked.layer, finding)
             open_table(self._viewer)
+            self._offer(keeping.load(finding))
         if moved_on:
             self._viewer.layers.selection.active = before
         else:
             open_dock(self._viewer, "Measure").chosen.look()
-        self._kept = result.kept
-        if result.kept is not None:
-            self.restore.setText(f"Restore corrections of {result.kept.saved.astimezone():%d %b, %H:%M}")
-            self.restore.show()
+
+    def _offer(self, kept: list[keeping.Correction]) -> None:
+        """Offer the newest of what was kept of the same image by the same weights; older ones come after it."""
+        self._kept = kept
+        self.restore.setVisible(bool(kept))
+        if kept:
+            self.restore.setText(f"Restore corrections of {_when(kept[0])}")
 
     def _show_preview(self, asked: _Asked, told: _Told) -> None:
         regions = told.finding.prediction.regions
@@ -319,15 +330,23 @@ class SegmentWidget(DockPart):
         self._viewer.layers.selection.active = asked.layer
 
     def _on_restore(self) -> None:
-        asked, kept = self._asked, self._kept
-        assert asked is not None
-        assert kept is not None
-        layer = result_of(self._viewer, asked.layer, asked.card.name)
+        kept, layer = self._kept[0], self._restores_into
+        self._offer(self._kept[1:])
         follower = of(layer)
-        if follower is not None:
-            follower.finding.classes |= kept.classes
-            layer.data = kept.labels
-        self.restore.hide()
+        if follower is None or layer not in self._viewer.layers:
+            say(self._viewer, self.said, "The layer of these regions is gone. Run again.", fine=False)
+            return
+        try:
+            labels = kept.labels()
+        except UnreadableImage as fault:
+            say(self._viewer, self.said, f"Not restored: {fault}", fine=False)
+            return
+        follower.keep()
+        follower.finding.kept = None  # what was corrected since the run stays where it was kept
+        follower.finding.classes |= kept.classes
+        changed = np.nonzero(labels != layer.data)
+        layer.data_setitem(changed, labels[changed])
+        say(self._viewer, self.said, f"Corrections of {_when(kept)} are restored. Ctrl-Z takes them back.")
 
     def _on_copy(self) -> None:
         asked = self.recipe()
@@ -340,8 +359,11 @@ class SegmentWidget(DockPart):
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save recipe", "recipe.yaml", "Recipe (*.yaml)")
         if path:
-            self.recipe().save(Path(path))
-            say(self._viewer, self.said, f"micro predict IMAGES --recipe {path} --out results does the same.")
+            asked = self.recipe()
+            asked.save(Path(path))
+            um = asked.pixel_size_um
+            text = "" if um is None else f" It takes {um} um for the pixels of every image, whatever its file says."
+            say(self._viewer, self.said, f"micro predict IMAGES --recipe {path} --out results does the same.{text}")
 
 
 def show_verdict(layer: Any, finding: Finding) -> None:
@@ -377,7 +399,10 @@ def show_regions(viewer: Any, layer: Any, finding: Finding) -> Any:
     else:
         follower = follow(labels, finding)
         lay_on(labels, layer)
+        mode = labels.mode
+        labels.editable = False  # napari forgets its history then, which is of other labels and must not be undone here
         labels.data = regions.labels.copy()
+        labels.editable, labels.mode = True, mode
         labels.features = features
         follower.changed.emit()
     return labels
@@ -390,7 +415,11 @@ def _steps(aside: Aside, asked: _Asked) -> Generator[Progress, None, _Told]:
         image, corner_px = cropped(image, asked.corners, PREVIEW_PX)
     prediction = yield from aside.predict_steps(Question(asked.recipe, image, asked.device, asked.tile_px))
     finding = Finding(asked.card, asked.recipe, image, prediction, asked.source)
-    return _Told(finding, corner_px, keeping.load(finding) if asked.corners is None else None)
+    return _Told(finding, corner_px)
+
+
+def _when(kept: keeping.Correction) -> str:
+    return f"{kept.saved.astimezone():%d %b, %H:%M:%S}"
 
 
 def _source(layer: Any) -> str | None:

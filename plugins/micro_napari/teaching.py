@@ -18,13 +18,15 @@ from micro_napari.finding import Finding
 from micro_napari.layers import fingerprint
 
 IMAGES, MASKS = "images", "masks"
+GROUND = "substrate"
+"""What lies below regions that a task makes of classes; its value is the smallest of a table."""
 
 
 @dataclass(frozen=True)
 class PixelClasses:
-    """What the labels of a task mean that learns classes of pixels, and no regions.
+    """What the labels of a task mean that learns from masks of classes.
 
-    names: the classes, background first. of_number: class of each label.
+    names: the classes that a table of them must have, background first. of_number: class of each label.
     """
 
     names: tuple[str, ...]
@@ -32,13 +34,22 @@ class PixelClasses:
 
 
 def pixel_classes(finding: Finding, labels: NDArray[np.int32]) -> PixelClasses | None:
-    """Return what labels (Y, X) mean where the task learns classes of pixels; None where it learns regions."""
-    segmenter = finding.card.segmenter
-    if segmenter is None or tasks.find(finding.card.task).of_classes is None:
+    """Return what labels (Y, X) mean where the task learns from their classes; None where it learns regions alone.
+
+    That is also so for a task that makes regions of classes, where no class says anything of its region.
+    Raises BadSetting for classes that mean nothing to such a task.
+    """
+    segmenter, task = finding.card.segmenter, tasks.find(finding.card.task)
+    numbers = [int(number) for number in np.unique(labels) if number > 0]
+    unnamed = finding.unnamed
+    of_number = {number: finding.classes.get(number, unnamed) for number in numbers}
+    if segmenter is not None and task.of_classes is not None:
+        return PixelClasses(segmenter.outputs, of_number)
+    if task.regions_of is None:
         return None
-    numbers = range(1, int(labels.max(initial=0)) + 1)
-    unnamed = finding.names[0]
-    return PixelClasses(segmenter.outputs, {number: finding.classes.get(number, unnamed) for number in numbers})
+    names = (GROUND, *sorted(set(of_number.values())))
+    regions, _ = task.regions_of(np.arange(1, len(names), dtype=np.int32)[np.newaxis], names)
+    return PixelClasses((GROUND,), of_number) if (regions >= 0).any() else None
 
 
 def add(folder: Path, image: Micrograph, labels: NDArray[np.int32], classes: PixelClasses | None = None) -> Path:

@@ -1,6 +1,7 @@
 """The dock that teaches: images with corrected labels, a plan, a training that can be stopped, and what came of it."""
 
 import shutil
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,10 @@ class TrainWidget(DockPart):
         return keeping.home() / "bundles" / str(self.name.text()).strip()
 
     def let_go(self) -> None:
-        """Follow no layer."""
+        """Follow no layer, and stop what is in work and its process; a training can be resumed."""
+        for errand in (self._planning, self._training, self._comparing):
+            errand.let_go()
+        self._aside.close()
         self.chosen.let_go()
 
     def add_chosen(self) -> None:
@@ -101,13 +105,16 @@ class TrainWidget(DockPart):
             return
         try:
             labels = np.maximum(np.asarray(layer.data), 0)
-            path = teaching.add(self._folder, finding.image, labels, teaching.pixel_classes(finding, labels))
+            classes = teaching.pixel_classes(finding, labels)
+            path = teaching.add(self._folder, finding.image, labels, classes)
         except (MicroError, OSError) as fault:
             say(self._viewer, self.said, str(fault), fine=False)
             return
         self.task.setCurrentText(finding.card.task)
         self._look()
-        say(self._viewer, self.said, f"Added as {path.name}.")
+        counted = Counter(classes.of_number.values()) if classes else {}
+        told = ", ".join(f"{count} of {name}" for name, count in sorted(counted.items()))
+        say(self._viewer, self.said, f"Added as {path.name}{f', with regions: {told}' if told else ''}.")
 
     # --- before -----------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,14 @@ from micro_napari.finding import Finding
 from micro_napari.segment import show_regions
 
 
-def shown(viewer, labels, name="field", pixel_size_um=0.5):
-    """Return the labels layer."""
+def shown(viewer, labels, name="field", pixel_size_um=0.5, layer=None):
+    """Return the labels layer; layer: of the image, where it is open already."""
     image = Micrograph(np.zeros(labels.shape, np.uint8), name, pixel_size_um, "OME-XML")
     regions = Regions(labels, ("grain",) * int(labels.max()), np.full(int(labels.max()), 0.9, np.float32))
     table = grain_task.measure(regions, image)
     maker = Maker("grains-iron", "1.0.0", "1" * 64)
     prediction = Prediction(name, *labels.shape, maker, pixel_size_um, "OME-XML", regions, table)
-    layer = viewer.add_image(image.pixels[..., 0], name=name, scale=(pixel_size_um,) * 2, units=("um", "um"))
+    layer = layer or viewer.add_image(image.pixels[..., 0], name=name, scale=(pixel_size_um,) * 2, units=("um", "um"))
     return show_regions(
         viewer, layer, Finding(bundle.load("grains-iron").card, Recipe(model="grains-iron"), image, prediction)
     )

@@ -2,6 +2,7 @@ import json
 import shlex
 
 import numpy as np
+import psutil
 import pytest
 import screen  # noqa: F401  first: skips without napari
 from qtpy.QtGui import QDesktopServices
@@ -35,9 +36,8 @@ def test_a_folder_is_run_file_by_file_and_failures_are_listed(viewer, dock, unti
     viewer.open_sample("micro", "grains")
     segment = dock("Segment")
     segment.cards.choose("grains-iron")
-    segment.scale.size_um.setValue(0.5)
-    segment.scale.apply.click()
     batch = dock("Batch")
+    batch.size_um.setValue(0.5)
     batch.folder.setText(str(images))
     batch.folder.editingFinished.emit()
     assert batch.states() == dict.fromkeys(("0.tif", "1.tif", "2.tif", "broken.png"), "queued")
@@ -101,6 +101,41 @@ def test_a_recipe_file_is_run_as_it_was_saved_with_its_limits_of_verdicts(
     batch.copy.click()
     words = shlex.split(QApplication.clipboard().text())
     assert words == ["micro", "predict", str(images), "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(out)]
+
+
+def test_a_folder_has_its_own_pixel_size_or_one_that_is_given_for_it(viewer, dock, images):
+    viewer.open_sample("micro", "grains")
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    segment.settings.fields["min_area_px"].value = 50
+    segment.scale.size_um.setValue(0.5)
+    segment.scale.apply.click()
+    batch = dock("Batch")
+    batch.folder.setText(str(images))
+    asked = ["micro", "predict", str(images), "--model", "grains-iron", "--set", "min_area_px=50"]
+    out = ["--out", f"{images}-results"]
+    assert shlex.split(batch.line()) == asked + out
+    assert "0.5 um, does not count here" in batch.scale_said.text()
+    batch.size_um.setValue(0.25)
+    assert shlex.split(batch.line()) == [*asked, "--pixel-size-um", "0.25", *out]
+    assert not batch.scale_said.text()
+    batch.recipe.setCurrentText("sheet-steel")
+    assert shlex.split(batch.line())[3:7] == ["--model", "sheet-steel", "--pixel-size-um", "0.25"]
+
+
+def test_a_dock_that_is_closed_stops_the_folder_it_runs(viewer, dock, until, images):
+    batch = dock("Batch")
+    batch.recipe.setCurrentText("grains-iron")
+    batch.folder.setText(str(images))
+    batch.run.click()
+
+    def running():
+        return [each for each in psutil.Process().children() if "predict" in each.cmdline()]
+
+    until(running)
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Batch (micro)"])
+    assert not batch.is_running
+    until(lambda: not running())
 
 
 def test_what_cannot_be_run_is_said(dock, tmp_path):

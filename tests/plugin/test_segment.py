@@ -137,6 +137,33 @@ def test_corrections_of_an_image_are_offered_when_it_is_segmented_again(viewer, 
     assert labels.features["class"][3] == "twin"
 
 
+def test_a_stroke_after_a_new_run_leaves_earlier_corrections_where_they_were_kept(viewer, segmented, grains, until):
+    segmented(grains, "grains-iron")
+    labels = viewer.layers["grains grains-iron"]
+    found = labels.data.copy()
+    labels.data_setitem(np.nonzero(labels.data == 4), 5)  # not kept yet when the next run puts its own in its place
+    first = labels.data.copy()
+    segment = segmented(grains, "grains-iron")
+    assert np.array_equal(labels.data, found)
+    labels.data_setitem(np.nonzero(labels.data == 6), 7)
+    until(lambda: follow.of(labels).saved)
+    second = labels.data.copy()
+    segment.restore.click()
+    assert np.array_equal(labels.data, first)
+    until(lambda: labels.features["edited"].tolist().count(True) == 2 and labels.features["edited"][4])
+    labels.undo()
+    assert np.array_equal(labels.data, second)
+    labels.undo()
+    until(lambda: not labels.features["edited"].any())
+    segment = segmented(grains, "grains-iron")
+    offered = []
+    while segment.restore.isVisible():
+        segment.restore.click()
+        offered.append(labels.data.copy())
+    assert any(np.array_equal(each, first) for each in offered)
+    assert any(np.array_equal(each, second) for each in offered)
+
+
 def test_run_says_why_it_cannot(viewer, dock, home):
     make_bundle(home / ".local/share/micro/bundles/scaled", pixel_size_um=0.5)
     segment = dock("Segment")
@@ -202,6 +229,27 @@ def test_the_row_of_the_scale_bar_has_the_height_that_it_needs(viewer, dock, unt
     until(lambda: all(part.height() >= part.minimumSizeHint().height() for part in parts))
 
 
+def test_a_dock_that_is_closed_stops_its_work_and_leaves_nothing(viewer, dock, grains, until, monkeypatch):
+    segment = dock("Segment")
+    segment.cards.choose("grains-iron")
+    monkeypatch.setattr(segment, "_tile_px", 256)
+    segment._look()
+    closed = []
+    monkeypatch.setattr(segment._aside, "close", lambda: closed.append(True))
+    segment.run.click()
+    until(lambda: segment.progress.value() >= 1)
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets["Segment (micro)"])
+    assert not segment.is_running
+    assert closed
+    assert [layer.name for layer in viewer.layers] == ["grains"]
+    again = dock("Segment")
+    assert again is not segment
+    again.cards.choose("grains-iron")
+    again.run.click()
+    until(lambda: not again.is_running)
+    assert [layer.name for layer in viewer.layers] == ["grains", "grains grains-iron"]
+
+
 def test_an_image_may_be_removed_while_its_preview_is_awaited(viewer, dock, until):
     image = viewer.add_image(micro.read(_sample("grains")).pixels[:160, :160, 0], name="small")
     segment = dock("Segment")
@@ -264,6 +312,7 @@ def test_the_copied_command_and_the_saved_recipe_give_the_same_labels(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(recipe), ""))
     segment.save.click()
     assert Recipe.load(recipe) == segment.recipe()
+    assert "0.5 um for the pixels of every image" in segment.said.text()
     assert cli.run(["predict", grains.metadata["path"], "--recipe", str(recipe), "--out", str(tmp_path / "again")]) == 0
     assert np.array_equal(formats.read_labels(tmp_path / "again" / "labels" / "grains.tif"), labels.data)
 
