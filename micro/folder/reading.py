@@ -275,6 +275,9 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
         for name, paths in _images_by_name(images).items()
         if len(paths) > 1 and sheets.get(name)
     ]
+    if without := [name for name, own in sheets.items() if not own]:
+        listed = ", ".join(without[:6]) + (f" and {len(without) - 6} more" if len(without) > 6 else "")
+        found.remarks.append(f"{len(without)} images are not annotated and do not train: {listed}")
     said = [sheet for each in sheets.values() for sheet in each]
     no_region = bool(said) and not any(sheet.regions for sheet in said)
     if tuple(wanted) == ("frames",) or (no_region and (not wanted or "frames" in wanted)):
@@ -293,9 +296,6 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
             _take_drawn(found, name, own, readers[name], beside)
     left_out = sum((Counter(document.left_out) for document in documents), Counter[str]())
     found.remarks += [f"{count} {what}: not taken as regions" for what, count in sorted(left_out.items())]
-    if without := [name for name, own in sheets.items() if not own]:
-        listed = ", ".join(without[:6]) + (f" and {len(without) - 6} more" if len(without) > 6 else "")
-        found.remarks.append(f"{len(without)} images are not annotated and do not train: {listed}")
     several = sum(len(own) > 1 for own in sheets.values())
     if several:
         found.remarks.append(f"{several} images have several annotators: what more than half of them say counts")
