@@ -400,6 +400,10 @@ def test_a_tool_can_name_whole_images(tmp_path):
     read = folder.read(tmp_path, ["frames"])
     assert [item.class_name for item in read.images] == ["clean", "crack"] * 2
     assert read.classes == ("clean", "crack")
+    write_png(tmp_path / "images" / "more.png", blobs(4)[0])
+    assert "1 images are not annotated and do not train: more.png" in folder.read(tmp_path, ["frames"]).remarks
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{rows.replace('clean', 'crack')}</annotations>")
+    assert "only one class, 'crack'" in listed(tmp_path, "frames")
 
 
 def test_images_nobody_annotated_are_remarked_and_do_not_train(tmp_path):

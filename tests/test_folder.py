@@ -261,3 +261,36 @@ def test_near_copies_stay_together_unless_all_images_look_alike(tmp_path):
     fixed = folder.read(tmp_path / "fixed")
     assert len({item.group for item in fixed.images}) == 24
     assert "each image looks nearly like 23 others" in fixed.describe()
+
+
+def test_images_that_show_nothing_but_the_same_light_or_edge_are_no_copies_of_each_other(tmp_path):
+    rows, columns = np.mgrid[-1:1:128j, -1:1:128j]
+    lamp = 150 - 40 * (rows**2 + columns**2)
+    strip = np.where(columns < -0.4, 12, 140)
+    for number in range(6):
+        grain = np.random.default_rng(number).normal(0, 3, lamp.shape)
+        write(tmp_path / f"c{number % 2}" / f"plain{number}.png", (lamp + grain).clip(0, 255).astype(np.uint8))
+        write(tmp_path / f"c{number % 2}" / f"strip{number}.png", (strip + grain).clip(0, 255).astype(np.uint8))
+    read = folder.read(tmp_path)
+    assert len({item.group for item in read.images}) == 12
+    assert "nearly the same image" not in read.describe()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pixels: cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 0),
+        lambda pixels: cv2.convertScaleAbs(pixels, None, 1.2, 8),
+        lambda pixels: np.roll(pixels, 2, 0),
+        lambda pixels: pixels[2:-1, 1:-2],
+        lambda pixels: cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA),
+    ],
+)
+def test_copies_of_images_with_something_in_them_are_joined(tmp_path, change):
+    columns = np.arange(128)
+    for number in range(2):
+        marks = cv2.GaussianBlur(noise(number, (128, 128)), (0, 0), 4)
+        pixels = np.where(columns < 30, 12, cv2.normalize(marks, None, 60, 180, cv2.NORM_MINMAX)).astype(np.uint8)
+        write(tmp_path / f"c{number}" / f"{number}.png", pixels)
+        write(tmp_path / f"c{number}" / f"{number}-copy.png", change(pixels))
+    assert len({item.group for item in folder.read(tmp_path).images}) == 2

@@ -562,9 +562,20 @@ def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, c
     command = ["train", str(masks.root), "--task", "grains", "--out", str(tmp_path / "out"), "--from", "none"]
     path = str(tmp_path / "plan.yaml")
     assert cli.run([*command, "--write-plan", path, "--seed", "3"]) == 0
-    for said, problem in ((["--seed", "4"], "its seed is 3"), (["--network", "resnet34"], "its network is resnet18")):
+    for said, problem in (
+        (["--seed", "4"], "its seed is 3"),
+        (["--seed", "0"], "its seed is 3"),
+        (["--network", "resnet34"], "its network is resnet18"),
+        (["--minutes", "5"], "its steps say how long it takes"),
+    ):
         assert cli.run([*command, "--plan", path, *said]) == 2
         assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("minutes", [0, -5, float("nan"), float("inf")])
+def test_a_plan_takes_some_minutes(masks, minutes):
+    with pytest.raises(BadSetting, match="minutes: a training takes some"):
+        training.plan(masks, "grains", minutes)
 
 
 def test_an_edited_plan_may_not_tear_a_group_apart(masks, tmp_path):

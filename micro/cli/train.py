@@ -15,6 +15,7 @@ from micro.errors import BadSetting, MicroError
 
 # What --from says for random weights.
 NOTHING = "none"
+USUAL_MINUTES = 25
 
 
 @app.command
@@ -23,13 +24,13 @@ def train(
     *,
     task: str,
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
-    minutes: float = 25,
+    minutes: float | None = None,
     network: str | None = None,
     start: Annotated[str | None, Parameter(name="--from")] = None,
     folds: int = 0,
     group_by: str | None = None,
     balance: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     about: Path | None = None,
     sample: Path | None = None,
     measure: Path | None = None,
@@ -55,7 +56,7 @@ def train(
     out_dir
         Folder of the bundle; its name is the bundle's name.
     minutes
-        How long it may take on two cores.
+        How long it may take on two cores; 25 if not given.
     network
         Encoder or classifier by name; the task's usual one if not given.
     start
@@ -69,7 +70,7 @@ def train(
     balance
         Count rare classes more in the loss, and lay crops over them as often as over others; the plan says how much.
     seed
-        Same seed, same folder, same weights.
+        Same seed, same folder, same weights; 0 if not given.
     about
         YAML file with version, summary, data_name, data_licence, licence and limits for the card.
     sample
@@ -87,8 +88,8 @@ def train(
         Folder of images that nobody annotated: in the second half, every other step learns what the network is sure of
         there.
     plan
-        YAML file of a plan that --write-plan wrote for the same folder and that was edited since; its steps count, and
-        no minutes.
+        YAML file of a plan that --write-plan wrote for the same folder and that was edited since. It says how many
+        steps are done, so --minutes cannot.
     write_plan
         Write the plan to this YAML file, and train nothing.
     resume
@@ -101,6 +102,8 @@ def train(
     from micro import bundle, formats, tasks
     from micro import folder as folders
 
+    if plan is not None and minutes is not None:
+        raise BadSetting(f"{plan}: its steps say how long it takes, and so does --minutes. Edit `steps`, or leave one.")
     learned = tasks.find(task)
     annotated = folders.read_for(learned, folder, group_by)
     further = tuple(folders.read_for(learned, each) for each in beside)
@@ -114,8 +117,8 @@ def train(
     planned = training.plan(
         annotated,
         task,
-        minutes,
-        seed=seed,
+        USUAL_MINUTES if minutes is None else minutes,
+        seed=seed or 0,
         network=network,
         folds=folds,
         start=first,
@@ -128,12 +131,12 @@ def train(
         planned = training.read_plan(plan, planned, annotated.images)
         stated: dict[str, tuple[object, object]] = {
             "seed": (seed, planned.seed),
-            "folds": (folds, planned.folds),
+            "folds": (folds or None, planned.folds),
             "network": (network, planned.network.encoder_name),
-            "balance": (balance, bool(planned.class_weights)),
+            "balance": (balance or None, bool(planned.class_weights)),
         }
         for name, (said, planned_so) in stated.items():
-            if said and said != planned_so:
+            if said is not None and said != planned_so:
                 raise BadSetting(f"{plan}: its {name} is {planned_so}, and the command says {said}. Edit one of them.")
     out.print(planned.describe())
     if write_plan is not None:

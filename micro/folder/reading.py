@@ -275,10 +275,14 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
         for name, paths in _images_by_name(images).items()
         if len(paths) > 1 and sheets.get(name)
     ]
+    if without := [name for name, own in sheets.items() if not own]:
+        listed = ", ".join(without[:6]) + (f" and {len(without) - 6} more" if len(without) > 6 else "")
+        found.remarks.append(f"{len(without)} images are not annotated and do not train: {listed}")
     said = [sheet for each in sheets.values() for sheet in each]
     no_region = bool(said) and not any(sheet.regions for sheet in said)
     if tuple(wanted) == ("frames",) or (no_region and (not wanted or "frames" in wanted)):
         _take_named_frames(found, sheets, readers)
+        _refuse_one_class(found, images)
         return
     known = sorted({region.class_name for sheet in said for region in sheet.regions
                     if region.class_name and not (region.is_ignored or region.is_area)})  # fmt: skip
@@ -293,9 +297,6 @@ def _take_documents(found: _Found, images: Path, documents: Sequence[Document], 
             _take_drawn(found, name, own, readers[name], beside)
     left_out = sum((Counter(document.left_out) for document in documents), Counter[str]())
     found.remarks += [f"{count} {what}: not taken as regions" for what, count in sorted(left_out.items())]
-    if without := [name for name, own in sheets.items() if not own]:
-        listed = ", ".join(without[:6]) + (f" and {len(without) - 6} more" if len(without) > 6 else "")
-        found.remarks.append(f"{len(without)} images are not annotated and do not train: {listed}")
     several = sum(len(own) > 1 for own in sheets.values())
     if several:
         found.remarks.append(f"{several} images have several annotators: what more than half of them say counts")
@@ -383,13 +384,17 @@ def _take_folders(found: _Found, images: Path) -> None:
                 found.problems.append(str(fault))
                 continue
             found.take(image, None, folder.name, lossless=is_lossless(path))
-    if len({item.class_name for item in found.items}) == 1:
-        found.problems.append(f"{images}: only one class, {found.items[0].class_name!r}; a classifier needs two.")
+    _refuse_one_class(found, images)
     places = (path.relative_to(images) for path in sorted(images.rglob("*")) if formats.is_image_name(path))
     left = [str(place) for place in places if len(place.parts) != 2 and not any(p.startswith(".") for p in place.parts)]
     if left:
         listed = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
         found.remarks.append(f"{len(left)} images lie in no folder of a class, or deeper in one: left out: {listed}")
+
+
+def _refuse_one_class(found: _Found, images: Path) -> None:
+    if len({item.class_name for item in found.items}) == 1:
+        found.problems.append(f"{images}: only one class, {found.items[0].class_name!r}; a classifier needs two.")
 
 
 def _bare(items: Sequence[Annotated], has_classes: bool) -> list[str]:

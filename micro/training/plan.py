@@ -184,8 +184,11 @@ def plan(
     balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
     device: on which it is to be trained; CUDA multiplies in bfloat16, and so does a CPU that is fast at it.
 
-    Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network.
+    Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network
+    and for minutes that are none.
     """
+    if not 0 < minutes < math.inf:
+        raise BadSetting(f"{minutes:g} minutes: a training takes some, such as 25.")
     task = tasks.find(task_name)
     for each in (folder, *beside):
         if each.annotation not in task.annotations:
