@@ -572,6 +572,19 @@ def test_the_command_may_not_say_something_else_than_its_plan(masks, tmp_path, c
         assert problem in capsys.readouterr().err
 
 
+def test_the_only_image_of_a_class_of_pixels_is_not_held_out(tmp_path):
+    for number in range(12):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:20] = 1
+        labels[40:] = 2 if number == 7 else 0
+        write(tmp_path / "images" / f"{number}.png", np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8))
+        write(tmp_path / "masks" / f"{number}.png", labels)
+    (tmp_path / "classes.yaml").write_text("0: matrix\n1: pore\n2: carbide\n")
+    read = folder.read(tmp_path)
+    plans = [training.plan(read, "phases", 1, seed=seed) for seed in range(8)]
+    assert all(plan.held_out and "7.png" not in plan.held_out for plan in plans)
+
+
 @pytest.mark.parametrize("minutes", [0, -5, float("nan"), float("inf")])
 def test_a_plan_takes_some_minutes(masks, minutes):
     with pytest.raises(BadSetting, match="minutes: a training takes some"):

@@ -229,7 +229,7 @@ def plan(
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
         spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
-    held_out = _held_out(folder.images, seed) if split == "image" else ()
+    held_out = _held_out(folder, seed) if split == "image" else ()
     if split == "image" and not held_out:
         raise BadFolder(f"{folder.root}: each image that could be held out is all of its class. Annotate more.")
     fast = {"cuda": True, "cpu": networks.learns_sooner_in_bfloat16(spec)}
@@ -371,10 +371,24 @@ def _described(start: Bundle | Literal["imagenet"] | None) -> str | None:
     return start
 
 
-def _held_out(images: Sequence[Annotated], seed: int) -> tuple[str, ...]:
-    """Name a fifth of the images, of every class that has more than one group."""
+def _held_out(folder: AnnotatedFolder, seed: int) -> tuple[str, ...]:
+    """Name a fifth of the images, of every class that has more than one group; never all that show a class."""
+    images = folder.images
     chosen = set_apart([item.group for item in images], [item.class_name for item in images], HELD_OUT_OF, seed)
-    return tuple(item.image.name for item, is_chosen in zip(images, chosen, strict=True) if is_chosen)
+    held_out = [item for item, is_chosen in zip(images, chosen, strict=True) if is_chosen]
+    if folder.annotation == "classes":
+        taught = set[int]().union(
+            *(_shown(item) for item, is_chosen in zip(images, chosen, strict=True) if not is_chosen)
+        )
+        needed = {item.group for item in held_out if not _shown(item) <= taught}
+        held_out = [item for item in held_out if item.group not in needed]
+    return tuple(item.image.name for item in held_out)
+
+
+def _shown(item: Annotated) -> set[int]:
+    """Return the numbers of the classes of an image's pixels."""
+    assert item.labels is not None
+    return set(np.unique(item.labels[item.labels >= 0]).tolist())
 
 
 def _frame_px(images: Sequence[Annotated]) -> int:
