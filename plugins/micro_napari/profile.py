@@ -227,6 +227,8 @@ class ProfileWidget(DockPart):
             if follower is None or follower.finding.card.task != "flakes" or follower.finding.measured is None:
                 continue
             measured = follower.finding.measured
+            if not measured.features.keys() >= {*flakes.CONTRASTS}:
+                continue  # a grey image has no colours
             tables.append({name: values[measured.alive] for name, values in measured.features.items()})
             images += [follower.finding.image.name] * len(measured.alive)
         if not images:

@@ -123,6 +123,11 @@ def test_flakes_that_segment_found_make_a_profile_that_nobody_counted_for(
     segment.settings.fields["material"].value = "graphene"
     segment.run.click()
     until(lambda: not segment.is_running)
+    grey = viewer.add_image(chip.image.pixels[..., 1], name="grey")
+    segment.image.value = grey
+    segment.run.click()
+    until(lambda: not segment.is_running)
+    assert len(viewer.layers) == 4, "regions on both"
     profile.save.click()
     until(lambda: not profile.is_running)
     made = Profile.load(saved)
