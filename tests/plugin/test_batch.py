@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shlex
 
@@ -130,7 +131,11 @@ def test_a_dock_that_is_closed_stops_the_folder_it_runs(viewer, dock, until, ima
     batch.run.click()
 
     def running():
-        return [each for each in psutil.Process().children() if "predict" in each.cmdline()]
+        found = []
+        for each in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                found.append("predict" in each.cmdline())
+        return any(found)
 
     until(running)
     viewer.window.remove_dock_widget(viewer.window.dock_widgets["Batch (micro)"])
