@@ -2,7 +2,9 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +115,12 @@ def test_a_process_that_is_closed_leaves_nobody_waiting():
     with pytest.raises(MicroError, match="process ended"):
         finished(begun())
     assert mine._process is None
+
+
+def test_a_process_that_is_closed_while_its_last_words_are_read_has_none():
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 -- it is closed below, as by another thread
+    popen = SimpleNamespace(kill=lambda: None, wait=errors.close)
+    assert Aside()._last_words(SimpleNamespace(popen=popen, errors=errors)) == ""
 
 
 def test_a_refusal_has_the_engines_sentence(aside, image):

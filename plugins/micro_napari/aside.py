@@ -240,11 +240,12 @@ class Aside:
         self.close()
 
     def _last_words(self, process: _Process) -> str:
-        if process.errors.closed:
-            return ""
         process.popen.kill()
         process.popen.wait()
-        process.errors.seek(0)
-        said = process.errors.read().decode(errors="replace").strip()
+        try:
+            process.errors.seek(0)
+            said = process.errors.read().decode(errors="replace").strip()
+        except ValueError:  # it was closed here, perhaps in this moment
+            return ""
         self.close()
         return said[-500:]
