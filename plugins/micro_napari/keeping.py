@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,15 +53,15 @@ def save(finding: Finding, labels: NDArray[np.int32]) -> Path:
         "classes": finding.classes,
     }
     (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    _forget_oldest(_of_one(_key(finding)), MOST_OF_ONE)
-    _forget_oldest(_place().iterdir(), MOST_KEPT)
+    _forget_oldest(folder.parent.glob(f"{_key(finding)}*"), MOST_OF_ONE)
+    _forget_oldest(folder.parent.iterdir(), MOST_KEPT)
     return folder
 
 
 def load(finding: Finding) -> list[Correction]:
     """Return what was kept of this image and these weights, by this run and earlier ones, the newest first."""
     found = []
-    for folder in _of_one(_key(finding)):
+    for folder in _place().glob(f"{_key(finding)}*"):
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             classes = {int(number): str(name) for number, name in facts["classes"].items()}
@@ -100,10 +100,6 @@ def _place() -> Path:
 
 def _key(finding: Finding) -> str:
     return f"{finding.field}-{finding.prediction.maker.weights_sha256[:8]}"
-
-
-def _of_one(key: str) -> Iterator[Path]:
-    return _place().glob(f"{key}*")
 
 
 def _forget_oldest(folders: Iterable[Path], most: int) -> None:
