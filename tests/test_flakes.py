@@ -448,11 +448,11 @@ def test_colours_are_of_flakes_that_show_theirs(changed, message):
     table = {"area_px": [400, 300], "saturated": [False, True]}
     table |= {f"contrast_{channel}_mean": [-0.1, -0.2] for channel in "rgb"}
     columns = {name: np.array(values) for name, values in table.items()}
-    (only,) = flakes.colours_of(["a.png", "b.png"], columns)
+    (only,) = thin_film.colours_of(["a.png", "b.png"], columns)
     assert (only.image, only.contrast) == ("a.png", (-0.1, -0.1, -0.1))
     columns |= {name: np.array(values) for name, values in changed.items()}
     with pytest.raises(BadSetting, match=message):
-        flakes.colours_of(["a.png", "b.png"], {name: each for name, each in columns.items() if each.ndim})
+        thin_film.colours_of(["a.png", "b.png"], {name: each for name, each in columns.items() if each.ndim})
 
 
 CLASSES = ("substrate", "1L", "2L", "3L", "4L", "thick", "unknown")

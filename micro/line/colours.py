@@ -8,12 +8,11 @@ import pyarrow.parquet
 from micro.errors import BadSetting, MicroError
 from micro.line.record import undone
 from micro.line.tables import last_contents
-from micro.tasks import flakes
-from micro.thin_film import Colour
+from micro.thin_film import Colour, colours_of
 
 
 def of_run(folder: Path) -> tuple[Colour, ...]:
-    """Return the colours that the flakes of a run have shown; see `flakes.colours_of`.
+    """Return the colours that the flakes of a run have shown; see `thin_film.colours_of`.
 
     folder: what `micro predict --out` wrote.
 
@@ -31,6 +30,6 @@ def of_run(folder: Path) -> tuple[Colour, ...]:
     table = table.filter(pa.array([key in last for key in keys], pa.bool_()))
     columns = {name: table[name].to_numpy() for name in table.column_names}
     try:
-        return flakes.colours_of(table["image"].to_pylist(), columns)
+        return colours_of(table["image"].to_pylist(), columns)
     except BadSetting as fault:
         raise BadSetting(f"{folder}: {fault}") from fault

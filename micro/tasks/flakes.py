@@ -30,7 +30,6 @@ CLASS_NAME = "flake"
 MOST_HUE = 0.5
 BLOCK_PX = 256
 CHANNELS = ("r", "g", "b")
-CONTRASTS = tuple(f"contrast_{channel}_mean" for channel in CHANNELS)
 RIM_PX = 3  # the optics blur an edge over so many pixels, which show neither side's contrast
 COVER_RIM_PX = 6
 SATURATED = 0.98  # of what a pixel can hold
@@ -176,7 +175,7 @@ def settings_of(lessons: Sequence[Lesson]) -> dict[str, Any]:
         names = tuple(lesson.classes[number - 1] for number in there)
         found = Regions(labels, names, np.ones(len(names), np.float32))
         table = measure(found, lesson.image)
-        seen = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
+        seen = np.stack([table[name] for name in thin_film.CONTRASTS], axis=1).astype(np.float64)
         usable = ~_saturated(found, lesson.image.pixels).any(1) & np.isfinite(seen).all(1)
         for index in np.flatnonzero(usable & (np.asarray(table["area_px"], np.float64) >= LEAST_POINT_PX)):
             layers = int(names[index].removesuffix("L"))
@@ -326,7 +325,7 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
     asked = _asked(settings)
     if not count:
         return Identity((), {})
-    contrast = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
+    contrast = np.stack([table[name] for name in thin_film.CONTRASTS], axis=1).astype(np.float64)
     covered = _covered(regions)
     light = substrate(image.pixels, covered)
     usable = ~_saturated(regions, image.pixels)
@@ -355,26 +354,6 @@ def identify(regions: Regions, image: Micrograph, table: Columns, settings: Flak
         | names.doubted,
     }
     return Identity(names.class_names, found, tuple(notes))
-
-
-def colours_of(images: Sequence[str], table: Columns) -> tuple[thin_film.Colour, ...]:
-    """Return the colours that found flakes have shown, for a microscope profile; saturated ones are left out.
-
-    images: name of the image of each row of a table as `measure` and `identify` give it, of one image or many.
-
-    Raises BadSetting where the regions are no flakes, or no colour is left.
-    """
-    missing = [name for name in ("area_px", "saturated", *CONTRASTS) if name not in table]
-    if missing:
-        raise BadSetting(f"the regions have no {missing[0]}, so they are no flakes, or were found by an older version.")
-    contrast = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
-    usable = ((contrast > -1) & (contrast < thin_film.MOST_CONTRAST)).all(1) & ~np.asarray(table["saturated"], bool)
-    there = np.flatnonzero(usable)
-    if not len(there):
-        raise BadSetting(f"none of {len(usable)} regions is a flake of known colour.")
-    return thin_film.picked(
-        [images[row] for row in there.tolist()], contrast[there], np.asarray(table["area_px"])[there]
-    )
 
 
 def read_points(path: Path) -> tuple[thin_film.Point, ...]:

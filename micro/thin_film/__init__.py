@@ -6,7 +6,7 @@ each region has.
 """
 
 from micro.thin_film.camera import Camera, contrast
-from micro.thin_film.colours import picked
+from micro.thin_film.colours import CONTRASTS, colours_of, picked
 from micro.thin_film.materials import MATERIALS, Index, Material, find, refractive_index
 from micro.thin_film.naming import (
     CLASSES,
@@ -23,12 +23,12 @@ from micro.thin_film.naming import (
     objections,
     profile_of,
 )
-from micro.thin_film.profile import MOST_CONTRAST, Colour, Point, Profile
+from micro.thin_film.profile import Colour, Point, Profile
 
 __all__ = [
     "CLASSES",
+    "CONTRASTS",
     "MATERIALS",
-    "MOST_CONTRAST",
     "MOST_LAYERS",
     "RESIDUE",
     "THICK",
@@ -43,6 +43,7 @@ __all__ = [
     "Profile",
     "Recalled",
     "Seen",
+    "colours_of",
     "contrast",
     "find",
     "name",

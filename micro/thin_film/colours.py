@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.thin_film.profile import Colour
+from micro.errors import BadSetting
+from micro.regions import Columns
+from micro.thin_film.profile import MOST_CONTRAST, Colour
+
+CONTRASTS = ("contrast_r_mean", "contrast_g_mean", "contrast_b_mean")
+"""Columns of the table of flakes."""
 
 SAME_COLOUR = 0.02  # regions closer than this are one piece of evidence, not many
 MOST_COLOURS = 40  # each makes the naming of an image a little longer
@@ -42,3 +47,21 @@ def picked(images: Sequence[str], contrast: Real, area_px: NDArray[np.generic]) 
         for index in by_depth[even].tolist()
         for red, green, blue in [contrast[index].tolist()]
     )
+
+
+def colours_of(images: Sequence[str], table: Columns) -> tuple[Colour, ...]:
+    """Return the colours that found flakes have shown, for a profile; saturated ones are left out.
+
+    images: name of the image of each row of the table of flakes, which may be of one image or of many.
+
+    Raises BadSetting where the regions are no flakes, or no colour is left.
+    """
+    missing = [name for name in ("area_px", "saturated", *CONTRASTS) if name not in table]
+    if missing:
+        raise BadSetting(f"the regions have no {missing[0]}, so they are no flakes, or were found by an older version.")
+    contrast = np.stack([table[name] for name in CONTRASTS], axis=1).astype(np.float64)
+    usable = ((contrast > -1) & (contrast < MOST_CONTRAST)).all(1) & ~np.asarray(table["saturated"], bool)
+    there = np.flatnonzero(usable)
+    if not len(there):
+        raise BadSetting(f"none of {len(usable)} regions is a flake of known colour.")
+    return picked([images[row] for row in there.tolist()], contrast[there], np.asarray(table["area_px"])[there])

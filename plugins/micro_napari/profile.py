@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 
 from micro import thin_film
 from micro.errors import BadSetting
-from micro.tasks import flakes
 from micro.tasks.flakes import Mark
 from micro.thin_film import Colour
 from micro.thin_film.profile import MOST_POINT_LAYERS, MOST_POINT_NM
@@ -227,14 +226,14 @@ class ProfileWidget(DockPart):
             if follower is None or follower.finding.card.task != "flakes" or follower.finding.measured is None:
                 continue
             measured = follower.finding.measured
-            if not measured.features.keys() >= {*flakes.CONTRASTS}:
+            if not measured.features.keys() >= {*thin_film.CONTRASTS}:
                 continue  # a grey image has no colours
             tables.append({name: values[measured.alive] for name, values in measured.features.items()})
             images += [follower.finding.image.name] * len(measured.alive)
         if not images:
             raise BadSetting("Segment has found no flakes in the open images yet.")
         shared = set.intersection(*(set(table) for table in tables))
-        return flakes.colours_of(images, {name: np.concatenate([each[name] for each in tables]) for name in shared})
+        return thin_film.colours_of(images, {name: np.concatenate([each[name] for each in tables]) for name in shared})
 
     # --- saving -----------------------------------------------------------------------------------------------------
 
