@@ -9,7 +9,7 @@ SEEN = Unclear()
 
 
 def defect(along_mm: float, name: str = "scratch", **facts: object) -> Defect:
-    given = {"side": "top", "area_mm2": 10.0, "camera": "c1", "frame": int(along_mm // 64)} | facts
+    given = {"side": "top", "area_mm2": 10.0, "frames": (("c1", int(along_mm // 64)),)} | facts
     return Defect(name, along_mm=along_mm, **given)  # type: ignore[arg-type]
 
 
@@ -45,11 +45,11 @@ def test_a_metre_is_any_metre_and_not_only_those_between_marks_on_a_ruler() -> N
 
 def test_consecutive_frames_are_those_of_one_camera() -> None:
     limited = rules(in_a_row=2)
-    apart = [defect(0, frame=1), defect(0, frame=2), defect(0, frame=3, camera="c2"), defect(0, frame=4)]
+    apart = [defect(0, frames=(each,)) for each in (("c1", 1), ("c1", 2), ("c2", 3), ("c1", 4))]
     assert judge_strip(apart, SEEN, limited).verdict == "OK"
-    twice_on_one = [*apart, defect(0, frame=2)]
+    twice_on_one = [*apart, defect(0, frames=(("c1", 2),))]
     assert judge_strip(twice_on_one, SEEN, limited).verdict == "OK"
-    found = judge_strip([*apart, defect(0, frame=3)], SEEN, limited)
+    found = judge_strip([*apart, defect(0, frames=(("c2", 7), ("c1", 3)))], SEEN, limited)
     assert "on 4 frames in a row of c1, from frame 1 on" in found.reasons[0]
 
 

@@ -173,6 +173,36 @@ def test_of_defects_side_by_side_in_an_overlap_each_counts_and_of_three_frames_o
     assert [mark.area_mm2 for mark in found.marks] == [70, 8]
 
 
+def test_what_two_cameras_of_a_side_show_of_one_place_counts_once_and_breaks_no_row_of_either(tmp_path):
+    below = np.zeros((80, 32), np.uint8)
+    strip = below.copy()
+    below[4:8, 15:18] = 200
+    strip[2:6, 15:18] = strip[24:26, 15:18] = strip[44:48, 15:19] = 200  # in the 4 mm that both cameras show
+    strip[64:67, 10:13] = 200
+    strip[64:67, 19:22] = 200
+    for number in range(4):
+        rows = slice(20 * number, 20 * number + 20)
+        write_frame(tmp_path / "in" / "left" / f"{number}.png", strip[rows, :18])
+        write_frame(tmp_path / "in" / "right" / f"{number}.png", strip[rows, 14:])
+        write_frame(tmp_path / "in" / "under" / f"{number}.png", below[rows, ::-1])
+    run(tmp_path / "in", tmp_path / "out", Measuring())
+    pixel = {"mm_per_px_along": 1, "mm_per_px_across": 1}
+    cameras = (
+        Camera(name="l", images="left/*", **pixel),
+        Camera(name="r", images="right/*", across_mm=14, **pixel),
+        Camera(name="u", images="under/*", side="bottom", across_mm=32, is_mirrored=True, **pixel),
+    )
+    three = Rules.model_validate({"product": "p", "version": 1, "rules": [{"in_a_row": 2, "side": "top"}]})
+    found = of_run(tmp_path / "out", Layout(width_mm=32, frame_step_mm=20, cameras=cameras), three)
+    seen = [(mark.camera, mark.along_mm, mark.across_mm, mark.area_mm2) for mark in found.marks]
+    assert seen == [
+        *(("l", 4, 16.5, 12), ("u", 6, 16.5, 12), ("l", 25, 16.5, 6)),
+        *(("r", 46, 17, 16), ("l", 65.5, 11.5, 9), ("r", 65.5, 20.5, 9)),
+    ]
+    (reason,) = found.verdict.reasons
+    assert "on 4 frames in a row of l, from frame 0 on" in reason
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "words"),
     [

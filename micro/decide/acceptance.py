@@ -23,15 +23,14 @@ class Defect:
     """One defect of a strip.
 
     along_mm: of its middle, from the head of the strip. area_mm2: None where a whole frame is the answer.
-    camera, frame: which camera saw it, and on which of its frames, counted along the strip.
+    frames: which cameras saw it, each with the frame that shows most of it, counted along the strip.
     """
 
     class_name: str
     side: str
     along_mm: float
     area_mm2: float | None
-    camera: str
-    frame: int
+    frames: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _densest(along_mm: NDArray[np.float64]) -> tuple[int, float]:
 def _longest_run(defects: Sequence[Defect]) -> tuple[int, str, int]:
     """Return the longest run of consecutive frames of one camera with such a defect: length, camera, first frame."""
     best = (0, "", 0)
-    frames = sorted({(defect.camera, defect.frame) for defect in defects})
+    frames = sorted({each for defect in defects for each in defect.frames})
     run = 0
     for index, (camera, frame) in enumerate(frames):
         run = run + 1 if index and frames[index - 1] == (camera, frame - 1) else 1

@@ -1,8 +1,9 @@
 """The images of a run as one strip: what lies where on it, what returns, and whether it may ship."""
 
+import bisect
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -157,16 +158,13 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
         as_said, regions[key] = judge.corrected(frame.row, regions[key], words[frame.row["sha256"]])
         done[number] = frame._replace(row=as_said)
     marks_of = [_marks(frame, layout, regions[frame.row["image"], frame.row["sha256"]]) for frame in done]
-    marks = _counted_once(done, marks_of)
+    told = _told_apart(done, marks_of)
+    marks = [most for most, *_ in told]
     unclear = Unclear(
         review=sum(frame.row["verdict"] == REVIEW for frame in done),
         unseen=len(placed) - len(done) + max(_missing(placed, layout), to_do),
     )
-    defects = [
-        Defect(mark.class_name, mark.side, mark.along_mm, mark.area_mm2, mark.camera, mark.frame)
-        for mark in marks
-        if mark.verdict == NG
-    ]
+    defects = [_defect(marks) for marks in told if marks[0].verdict == NG]
     ends = [frame.along_mm + _length_mm(frame) for frame in done]
     first_mm = min((frame.along_mm for frame in done), default=0.0)
     length_mm = max(ends, default=0.0) - first_mm
@@ -371,28 +369,50 @@ def _marks(frame: _Frame, layout: Layout, regions: Sequence[Mapping[str, Any]]) 
     return [mark(row["height_px"] / 2, row["width_px"] / 2, None, row)]
 
 
-def _counted_once(frames: Sequence[_Frame], marks_of: Sequence[Sequence[Mark]]) -> list[Mark]:
-    """Return the marks of all frames, of those that overlapping frames show at one place the largest alone.
+def _told_apart(frames: Sequence[_Frame], marks_of: Sequence[Sequence[Mark]]) -> list[list[Mark]]:
+    """Return the defects of a strip, each as the marks that tell of it, what shows most of it first.
 
-    frames: as `_placed` sorts them. What only one of two frames tells of stays: no defect is lost.
+    Frames of one side that overlap, of one camera or of several, may show a region twice. What only one of them tells
+    of stays: no defect is lost.
     """
     defect_of = {mark: [mark] for marks in marks_of for mark in marks}
-    for (one, of_one), (other, of_other) in pairwise(zip(frames, marks_of, strict=True)):
-        end_mm = one.along_mm + _length_mm(one)
-        if one.camera != other.camera or other.along_mm >= end_mm:
-            continue
+    for one, other in _overlapping([number for number, marks in enumerate(marks_of) if marks], frames):
         near = [
             (first, second)
-            for first, second in product(of_one, of_other)
-            if (first.along_mm >= other.along_mm or second.along_mm < end_mm) and _is_one_defect(first, second)
+            for first, second in product(marks_of[one], marks_of[other])
+            if (_shows(frames[other], first) or _shows(frames[one], second)) and _is_one_defect(first, second)
         ]
-        told: set[Mark] = set()
         for pair in sorted(near, key=lambda pair: _apart_mm(*pair)):  # of two defects side by side each finds its own
-            if told.isdisjoint(pair):
-                told.update(pair)
-                defect = [mark for each in pair for mark in defect_of[each]]
-                defect_of |= dict.fromkeys(defect, defect)
-    return [mark for marks in marks_of for mark in marks if mark == max(defect_of[mark], key=_weight)]
+            defect, same = (defect_of[mark] for mark in pair)
+            if {mark.image for mark in defect}.isdisjoint(mark.image for mark in same):
+                defect_of |= dict.fromkeys(defect + same, defect + same)
+    told = {id(defect): sorted(defect, key=_weight, reverse=True) for defect in defect_of.values()}
+    return [*told.values()]
+
+
+def _overlapping(numbers: Sequence[int], frames: Sequence[_Frame]) -> Iterator[tuple[int, int]]:
+    """Yield each two of the frames of these numbers that lie on one side and beside each other on the strip."""
+    along = sorted(numbers, key=lambda number: frames[number].along_mm)
+    for place, one in enumerate(along):
+        end_mm = frames[one].along_mm + _length_mm(frames[one])
+        until = bisect.bisect_left(along, end_mm, lo=place + 1, key=lambda number: frames[number].along_mm)
+        for other in along[place + 1 : until]:
+            if frames[one].camera.side == frames[other].camera.side:
+                yield one, other
+
+
+def _shows(frame: _Frame, mark: Mark) -> bool:
+    """Whether the middle of a mark lies in what a frame shows."""
+    edges_mm = sorted((frame.camera.across(0), frame.camera.across(frame.row["width_px"] or 0)))
+    along = frame.along_mm <= mark.along_mm < frame.along_mm + _length_mm(frame)
+    return along and edges_mm[0] <= mark.across_mm < edges_mm[1]
+
+
+def _defect(marks: Sequence[Mark]) -> Defect:
+    """Return what marks, of which the first shows most, tell of one defect: where it lies, and on which frames."""
+    most = marks[0]
+    frames = {mark.camera: mark.frame for mark in reversed(marks) if mark.verdict == NG}
+    return Defect(most.class_name, most.side, most.along_mm, most.area_mm2, tuple(frames.items()))
 
 
 def _weight(mark: Mark) -> tuple[bool, float]:
