@@ -34,7 +34,7 @@ def test_a_bundle_that_people_corrected_gets_better_and_only_then_replaces_the_o
         frame(tmp_path / "frozen" / "dent" / f"{number:02}.png", 400 + number, -80)
     chalk = [frame(tmp_path / "today" / f"{number:02}.png", 500 + number, 80) for number in range(24)]
 
-    train = ["train", str(tmp_path / "known"), "--task", "defects", "--minutes", "0.04", "--out"]
+    train = ["train", str(tmp_path / "known"), "--task", "defects", "--minutes", "0.15", "--out"]
     champion, challenger, fooled = (str(tmp_path / name) for name in ("champion", "challenger", "fooled"))
     assert cli.run([*train, champion]) == 0
     run = tmp_path / "run"

@@ -135,8 +135,8 @@ class Engine:
     def stream(self, items: Iterable[Item]) -> Iterator[Result]:
         """Yield one result an item, in their order, while later items are read; memory is bounded.
 
-        An item whose image cannot be read or judged yields Quarantined and stops nothing. Images that are judged together
-        are waited for: where the next one is still to be taken, as by a camera, call `predict` on each.
+        An item whose image cannot be read or judged yields Quarantined and stops nothing. Images that are judged
+        together are waited for: where the next one is still to be taken, as by a camera, call `predict` on each.
         """
         whole_streams = self.device.type == "cpu" and self._segmenter is None
         if whole_streams:

@@ -66,9 +66,12 @@ class Epoch:
 
     @property
     def note(self) -> str:
-        """The epoch in words."""
+        """The epoch in words, and how long its part still takes at this pace."""
         said = "" if self.score is None else f", score {self.score:.3f}"
-        return f"{self.part}: loss {self.loss:.4f}{said}, {self.seconds:.0f} s"
+        took = self.done % STEPS_AN_EPOCH or STEPS_AN_EPOCH
+        left_s = (self.total - self.done) * self.seconds / took
+        left = f", {_told(left_s)} left" if left_s else ""
+        return f"{self.part}: loss {self.loss:.4f}{said}, {took} steps in {self.seconds:.0f} s{left}"
 
 
 @dataclass
@@ -387,6 +390,12 @@ def _soft_dice(chance: Tensor, batch: Batch) -> Tensor:
     both = (chance * batch.target * known).sum(dim=(0, 2, 3))
     either = ((chance + batch.target) * known).sum(dim=(0, 2, 3))
     return 1 - ((2 * both + 1) / (either + 1)).mean()
+
+
+def _told(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _pace(step: int, steps: int) -> float:

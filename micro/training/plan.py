@@ -23,8 +23,12 @@ from micro.score.folds import set_apart
 from micro.tasks import Annotation
 
 Precision = Literal["fp32", "bf16"]
-# What two desktop cores do in training. Constants and not measurements, so that the same command gives the same plan.
-TRAINING_FLOPS_PER_SECOND: dict[Precision, float] = {"fp32": 1.2e11, "bf16": 2.4e11}
+# What two desktop cores do in training: products, and values that the layers hand on, which is most of the work where
+# convolutions see one channel each. Constants and not measurements, so that the same command gives the same plan (how
+# far they are from a machine: python -m tests.benchmarks.minutes).
+FLOPS_PER_SECOND = 1.7e11
+VALUES_PER_SECOND = 5e8
+FASTER: dict[Precision, float] = {"fp32": 1, "bf16": 2}
 # A step of training costs about three forward passes: forward, and backward to inputs and to weights.
 PASSES_PER_STEP = 3
 # A bundle that goes on with its own question could lose what it knows at the rate that learns from nothing. A new
@@ -236,7 +240,7 @@ def plan(
     precision: Precision = "bf16" if fast.get(pick_device(device).type, False) else "fp32"
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
     cores: Precision = "bf16" if fast["cpu"] else "fp32"
-    steps = max(1, round(minutes * 60 / (folds + 1) / _seconds_a_step(spec, crop_px, habits.batch, cores)))
+    steps = max(1, round(minutes * 60 / (folds + 1) / seconds_a_step(spec, crop_px, habits.batch, cores)))
     is_same_task = isinstance(start, Bundle) and start.card.task == task_name
     goes_on = is_same_task and begun is not None and begun.outputs == spec.outputs
     return TrainingPlan(
@@ -397,7 +401,14 @@ def _frame_px(images: Sequence[Annotated]) -> int:
     return int(np.clip(round(float(np.median(edges)) / 32) * 32, 64, 224))
 
 
-def _seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int, precision: Precision) -> float:
+def seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int, precision: Precision) -> float:
+    """Return the seconds that two desktop cores take for a step of training on crops of an edge in px."""
+    network = networks.build(spec).eval()
+    values: list[int] = []
+    for part in network.modules():
+        if not list(part.children()):
+            part.register_forward_hook(lambda _part, _given, answer: values.append(answer.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        networks.build(spec).eval()(torch.zeros(1, spec.in_channels, crop_px, crop_px))
-    return float(counter.get_total_flops() * batch * PASSES_PER_STEP / TRAINING_FLOPS_PER_SECOND[precision])
+        network(torch.zeros(1, spec.in_channels, crop_px, crop_px))
+    products_s = counter.get_total_flops() * PASSES_PER_STEP / FLOPS_PER_SECOND
+    return float(batch * (products_s + sum(values) / VALUES_PER_SECOND) / FASTER[precision])

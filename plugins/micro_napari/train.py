@@ -228,9 +228,7 @@ class TrainWidget(DockPart):
         facts = heard.facts
         if "loss" in facts:
             self.curve.add(facts["done"], facts["total"], facts["loss"], f"{facts['part']}: loss {facts['loss']:.4f}")
-            say(
-                self._viewer, self.said, f"Step {facts['done']} of {facts['total']}, {facts['note']} for the last ones."
-            )
+            say(self._viewer, self.said, f"Step {facts['done']} of {facts['total']}, {facts['note']}.")
 
     def _on_trained(self, ended: Ended | Refusal | None) -> None:
         self._look()
