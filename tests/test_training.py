@@ -115,7 +115,8 @@ def test_minutes_know_that_channelwise_networks_take_long_for_what_they_multiply
 
 def test_an_epoch_says_how_long_its_part_still_takes():
     assert Epoch("final", 50, 1250, 0.5, 60.0).note == "final: loss 0.5000, 50 steps in 60 s, 24 min left"
-    assert Epoch("final", 50, 6050, 0.5, 120.0, 0.75).note == "final: loss 0.5000, score 0.750, 50 steps in 120 s, 4.0 h left"
+    scored = Epoch("final", 50, 6050, 0.5, 120.0, 0.75)
+    assert scored.note == "final: loss 0.5000, score 0.750, 50 steps in 120 s, 4.0 h left"
     assert Epoch("fold 1 of 5", 70, 80, 0.5, 10.0).note == "fold 1 of 5: loss 0.5000, 20 steps in 10 s, 5 s left"
     assert Epoch("final", 80, 80, 0.5, 10.0).note == "final: loss 0.5000, 30 steps in 10 s"
 
