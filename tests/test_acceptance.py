@@ -49,6 +49,7 @@ def test_consecutive_frames_are_those_of_one_camera() -> None:
     assert judge_strip(apart, SEEN, limited).verdict == "OK"
     twice_on_one = [*apart, defect(0, frames=(("c1", 2),))]
     assert judge_strip(twice_on_one, SEEN, limited).verdict == "OK"
+    assert judge_strip([], SEEN, rules(in_a_row=0)).verdict == "OK"
     found = judge_strip([*apart, defect(0, frames=(("c2", 7), ("c1", 3)))], SEEN, limited)
     assert "on 4 frames in a row of c1, from frame 1 on" in found.reasons[0]
 

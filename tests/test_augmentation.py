@@ -44,3 +44,23 @@ def test_each_change_of_a_frame_is_drawn_for_itself():
     corners = [(mask[:24].sum() > mask[-24:].sum(), mask[:, :24].sum() > mask[:, -24:].sum()) for mask in brightest]
     counts = [corners.count((top, left)) for top in (False, True) for left in (False, True)]
     assert min(counts) > 30
+
+
+def test_labels_lie_where_the_specimen_lies_however_it_is_turned():
+    augmentation, random = Augmentation(tasks.find("grains")), np.random.default_rng(0)
+    labels = np.zeros((64, 64), np.int32)
+    labels[8:40, 8:20], labels[30:40, 20:50] = 70_000, 2
+    pixels = (labels > 0).astype(np.float32)[..., np.newaxis]
+    moved = 0
+    for _ in range(20):
+        turned, found = augmentation.geometry(pixels, labels, random)
+        assert set(np.unique(found)) <= {0, 2, 70_000}, "numbers are kept and never mixed"
+        assert ((turned[..., 0] > 0.5) == (found > 0)).mean() > 0.97
+        moved += (found != labels).mean() > 0.1
+    assert moved > 10
+
+
+def test_where_colour_is_evidence_light_is_left_as_it_is():
+    scaled, random = np.ones((4, 4, 3), np.float32), np.random.default_rng(0)
+    assert np.array_equal(Augmentation(tasks.find("flakes")).light(scaled, random), scaled)
+    assert not np.array_equal(Augmentation(tasks.find("grains")).light(scaled, random), scaled)

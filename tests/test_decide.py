@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from micro.decide import NG, OK, REVIEW, verdict
+from micro.decide import NG, OK, REVIEW, together, verdict
 
 
 def test_a_network_that_gave_no_number_ships_nothing():
@@ -32,3 +32,22 @@ def test_a_score_at_the_limit_is_sure_enough() -> None:
 
 def test_without_a_limit_nothing_is_reviewed() -> None:
     assert verdict("scratch", 0.01) == NG
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "both"),
+    [
+        (None, None, None),
+        (OK, None, OK),
+        (NG, None, NG),
+        (None, OK, OK),
+        (None, NG, NG),
+        (NG, OK, REVIEW),
+        (NG, NG, NG),
+        (REVIEW, REVIEW, REVIEW),
+    ],
+)
+def test_a_frame_that_is_not_ok_and_in_which_nothing_is_found_is_looked_at(
+    named: str | None, found: str | None, both: str | None
+) -> None:
+    assert together(named, found) == both

@@ -1,11 +1,13 @@
 """Frames whose probabilities are drawn honest: what costs ask for can be worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from micro.decide import NG, OK, REVIEW, Thresholds, Wishes, study
-from micro.decide.thresholds import LEAST_OF_A_KIND, choose, refuse_too_few, tally
+from micro.decide.thresholds import LEAST_OF_A_KIND, Tally, choose, refuse_too_few, tally
 from micro.errors import BadSetting
 from micro.score.interval import proportion
 
@@ -53,6 +55,16 @@ def test_as_many_frames_are_reviewed_as_people_can_look_at(rate: float) -> None:
     limits = choose(is_defect, probability, Wishes(review_rate=rate))
     assert tally(is_defect, probability, limits).review_rate() == pytest.approx(rate, abs=1 / 4000)
     assert limits.ok_below < 1 / 21 < limits.ng_from
+    assert choose(is_defect, probability, Wishes(review_rate=rate, max_escape=0.9)) == limits, "nobody escapes so often"
+
+
+@pytest.mark.parametrize("max_escape", [None, 0.01])
+def test_costs_in_another_currency_give_the_same_thresholds(max_escape: float | None) -> None:
+    in_euro, in_cent = (
+        choose(*honest(), Wishes(20 * unit, unit, review_rate=0.1, max_escape=max_escape)) for unit in (1, 100)
+    )
+    assert (in_cent.ok_below, in_cent.ng_from) == pytest.approx((in_euro.ok_below, in_euro.ng_from))
+    assert in_cent.review_cost == pytest.approx(100 * (in_euro.review_cost or 0))
 
 
 def test_a_review_rate_of_zero_reviews_nothing() -> None:
@@ -75,6 +87,11 @@ def test_rare_defects_count_as_rarely_as_the_line_has_them() -> None:
     counted = tally(np.array([True, True, False, False]), np.array([0.2, 0.9, 0.1, 0.8]), Thresholds(0.5, 0.5))
     wishes = Wishes(escape=20, overkill=1, ng_share=0.01)
     assert counted.cost(wishes, None) == pytest.approx(4 * (0.01 * 0.5 * 20 + 0.99 * 0.5 * 1))
+    reviewed = Tally(defects=5, escapes=1, reviewed_defects=2, good=20, overkills=3, reviewed_good=4)
+    wishes = Wishes(escape=20, overkill=2, review=0.5, ng_share=0.1)  # half as many defects, 9/8 as many good frames
+    assert reviewed.cost(wishes, 0.5) == pytest.approx((20 + 2 * 0.5) / 2 + (3 * 2 + 4 * 0.5) * 9 / 8)
+    assert reviewed.review_rate(0.1) == pytest.approx(0.1 * 2 / 5 + 0.9 * 4 / 20)
+    assert reviewed.review_rate() == pytest.approx(6 / 25)
 
 
 def test_no_more_defects_ship_than_was_allowed_even_at_the_end_of_the_interval() -> None:
@@ -116,6 +133,7 @@ def test_too_few_defects_to_show_what_was_asked_are_refused_with_the_number_need
 def test_thresholds_from_a_handful_of_frames_are_refused(defects: int) -> None:
     with pytest.raises(BadSetting, match="34 frames"):
         refuse_too_few(np.arange(1000) < defects, Wishes())
+    refuse_too_few(np.arange(2 * LEAST_OF_A_KIND) < LEAST_OF_A_KIND, Wishes())
 
 
 @pytest.mark.parametrize(
@@ -163,8 +181,22 @@ def test_a_study_of_boastful_answers_calms_them_and_saves_what_escapes_cost() ->
     assert told in asked.decision.origin
 
 
+def test_a_study_says_what_a_threshold_of_one_half_costs_and_in_which_folds_that_was_less() -> None:
+    is_defect, probability = honest(400)
+    both = np.stack([1 - probability, probability], axis=1)
+    wishes = Wishes(escape=20, overkill=3, review=0.5)
+    found = study(is_defect.astype(int), both, ("clean", "crack"), ("clean",), wishes, np.arange(400) % 4)
+    missed, thrown = (is_defect & (probability < 0.5)).sum(), (~is_defect & (probability >= 0.5)).sum()
+    assert sum(found.half_costs) == pytest.approx(20 * missed + 3 * thrown), "no temperature moves a half of two"
+    assert "escape 20, overkill 3, review 0.5; defects on the line: as in these frames\ntemperature" in found.describe()
+    mixed = replace(found, costs=(1, 2, 3, 4), half_costs=(2, 2, 2, 2))
+    assert "lower in 1 folds, the same in 1, higher in 2" in mixed.describe()
+
+
 def test_classes_that_leave_nothing_to_decide_are_refused() -> None:
     truth, probabilities, folds = answered()
+    with pytest.raises(BadSetting, match="too few"):
+        study(truth[:60], probabilities[:60], CLASSES, CLASSES[:2], Wishes(), folds[:60])
     for names, words in (((), "no class may ship"), (CLASSES, "every class may ship"), (("rust",), "No class rust")):
         with pytest.raises(BadSetting, match=words):
             study(truth, probabilities, CLASSES, names, Wishes(), folds)

@@ -317,6 +317,10 @@ def masks():
         "palette.tif": (pil(paletted, "TIFF"), index),
         "one bit.png": (pil(index > 99, "PNG"), index > 99),
         "one bit.tif": (tiff(index > 99), index > 99),
+        "one is black.tif": (
+            tiff(index > 99, photometric="miniswhite", software="scanner", metadata=None),
+            index <= 99,
+        ),
         "8 bit.tif": (tiff(index), index),
         "16 bit.tif": (tiff((LABELS % 65521).astype(np.uint16)), LABELS % 65521),
         "32 bit.tif": (tiff(LABELS.astype(np.uint32)), LABELS),

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -129,10 +130,19 @@ def test_the_same_bytes_under_a_name_are_never_stored_twice(ledger: Ledger) -> N
     assert states(ledger, "a.png") == ["done"]
 
 
+def test_of_results_under_a_name_the_one_whose_bytes_a_file_held_last_comes_last(ledger: Ledger) -> None:
+    for sha256 in (ONE, TWO, ONE):
+        put(ledger, prediction("a.png"), sha256)
+        time.sleep(0.002)  # the ledger counts milliseconds
+    assert [row.sha256 for row in ledger.survey(["a.png"])["a.png"]] == [TWO, ONE]
+    assert [row["sha256"] for cells in tables.image_cells(ledger.database) for row in rows_of(cells)] == [TWO, ONE]
+
+
 def test_a_file_that_two_workers_could_not_read_is_quarantined_once(ledger: Ledger) -> None:
     assert put(ledger, "no permission", None) == "stored"
     assert put(ledger, "no permission", None) == "known"
-    assert len(image_rows(ledger)) == 1
+    (row,) = image_rows(ledger)
+    assert (row["model"], row["model_version"], row["weights_sha256"]) == ("toy", "1.0.0", "0" * 64)
 
 
 def test_only_one_image_of_a_name_is_open_at_a_time(ledger: Ledger) -> None:
@@ -158,8 +168,8 @@ def test_an_image_under_whose_name_another_worker_opened_one_is_not_queued_again
     for name in ("a.png", "b.png"):
         put(ledger, prediction(name))
     known = [row.id for rows in ledger.survey(["a.png", "b.png"]).values() for row in rows]
-    ledger.add({"a.png": "/other/a.png"})
-    ledger.requeue(known)
+    (claim,) = ledger.add({"a.png": "/other/a.png"})
+    ledger.requeue([*known, claim.id])
     assert sorted(states(ledger, "a.png", "b.png")) == ["done", "queued", "running"]
 
 
@@ -267,7 +277,11 @@ def test_the_claims_of_a_dead_worker_are_taken_over_and_its_late_result_is_not_s
             connection.execute(sa.update(runs).where(runs.c.id == slow.run_id).values(alive_until=1))
         (taken,) = other.claim(["a.png"])
         assert slow.store([Result(claim, Seen("/a", None, ONE), prediction("a.png", 1))]) == ["lost"]
+        slow.release([claim.id])
+        slow.close()
+        assert states(other, "a.png") == ["running"]
         assert other.store([Result(taken, Seen("/a", None, ONE), prediction("a.png", 3))]) == ["stored"]
+        other.release([taken.id])
         assert [row["n_regions"] for row in image_rows(other)] == [3]
         assert len(region_rows(other)) == 3
 
@@ -298,9 +312,11 @@ def test_what_was_done_before_the_connection_broke_is_not_done_twice(ledger: Led
     (claim,) = ledger.claim(["a.png"])
     assert ledger.reserve(claim) == ledger.reserve(claim) == "labels/a.tif"
     result = Result(claim, Seen("/a", None, ONE), prediction("a.png"))
-    assert ledger.store([result]) == ["stored"]
-    assert ledger.store([result]) == ["stored"]
-    assert len(image_rows(ledger)) == 1
+    (other,) = ledger.add({"b.png": "/b.png"})
+    failure = Result(other, Seen("/b", None, TWO), "cut off")
+    assert ledger.store([result, failure]) == ["stored", "stored"]
+    assert ledger.store([result, failure]) == ["stored", "stored"]
+    assert states(ledger, "a.png", "b.png") == ["done", "quarantined"]
     assert len(region_rows(ledger)) == 2
 
 

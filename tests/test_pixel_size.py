@@ -9,7 +9,7 @@ from zoo import GREY, RGB, pil, tiff
 
 from micro import formats
 from micro.errors import BadSetting
-from micro.formats.pixel_size import UNKNOWN, given, um_per
+from micro.formats.pixel_size import UNKNOWN, given, of_print_resolution, square, um_per
 
 
 def size(data):
@@ -262,14 +262,32 @@ def test_a_resolution_of_zero_is_no_pixel_size():
     assert size(tiff(GREY, resolution=((0, 1), (0, 1)), resolutionunit="CENTIMETER")) == (None, None)
 
 
-@pytest.mark.parametrize("dpi", [72, 96, 150, 300, 1200, 4800])
+@pytest.mark.parametrize("dpi", [72, 96, 150, 300, 1200, 3700, 4800, 5760])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_the_print_resolution_of_a_picture_is_no_pixel_size(kind, dpi):
     assert size(pil(RGB, kind, dpi=(dpi, dpi))) == (None, None)
 
 
-def test_a_png_resolution_that_no_printer_has_is_a_pixel_size():
-    assert size(pil(RGB, "PNG", dpi=(50_800, 50_800))) == (pytest.approx(0.5, rel=1e-4), "PNG resolution")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+@pytest.mark.parametrize("um", [0.5, 4.0])
+def test_a_resolution_of_a_picture_that_no_printer_has_is_a_pixel_size(kind, um):
+    dpi = round(25_400 / um)
+    assert size(pil(RGB, kind, dpi=(dpi, dpi))) == (pytest.approx(um, rel=1e-4), f"{kind} resolution")
+
+
+def test_a_jpeg_may_count_its_pixels_a_centimetre():
+    data = bytearray(pil(RGB, "JPEG", dpi=(20_000, 20_000)))
+    data[13] = 2  # the unit in its JFIF segment
+    assert size(bytes(data)) == (pytest.approx(0.5), "JPEG resolution")
+
+
+def test_a_resolution_along_one_axis_only_is_no_pixel_size():
+    assert of_print_resolution(2e6, 0, "file") == of_print_resolution(0, 2e6, "file") == UNKNOWN
+
+
+def test_pixels_that_are_square_but_for_rounding_have_one_size():
+    assert square(1.0, 1.004, "file").um == 1.0
+    assert square(1.006, 1.0, "file").um is square(1.0, 1.006, "file").um is None
 
 
 def test_a_jpeg_density_of_all_ones_is_no_pixel_size():

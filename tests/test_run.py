@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -83,6 +84,8 @@ def test_a_classifier_gives_probabilities_and_verdicts_and_no_labels(tmp_path: P
     assert (second["class"], float(second["score"]), second["verdict"]) == ("crack", 1.0, "NG")
     assert rows(tmp_path / "out" / "regions.csv") == []
     assert not (tmp_path / "out" / "labels").exists()
+    again = run(tmp_path / "in", tmp_path / "out", Toy(classes=("fine", "crack")))
+    assert (again.done, again.unchanged, again.ng) == (2, 2, 1), "a run that goes on fails on an NG of before, too"
 
 
 def test_columns_in_micrometres_are_empty_where_one_size_is_unknown_and_absent_where_all_are(tmp_path: Path) -> None:
@@ -350,6 +353,19 @@ def test_a_setting_whose_file_says_something_else_since_is_another_recipe(tmp_pa
     profile.write_text("points: 5\n", encoding="utf-8")
     with pytest.raises(RunRefused, match=r"microscope\.yaml: another file then"):
         run(folder, tmp_path / "out", recipe=recipe)
+
+
+def test_whoever_holds_a_folder_does_not_wait_for_the_leases_of_a_killed_run_in_another_container(
+    tmp_path: Path,
+) -> None:
+    folder = folder_of(tmp_path / "in", 1)
+    run(folder, tmp_path / "out")
+    with closing(sqlite3.connect(tmp_path / "out" / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE runs SET place = 'elsewhere', alive_until = ?", [time.time() + 20])
+        ledger.execute("UPDATE images SET state = 'running', stored = NULL")
+    summary = run(folder, tmp_path / "out")
+    assert summary.done == 1
+    assert summary.seconds < 15
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def test_what_two_cameras_of_a_side_show_of_one_place_counts_once_and_breaks_no_
         ("lanes_mm: [64]", "lanes_mm: [64, 30]", "rising places"),
         ("name: right", "name: left", "same name"),
         ("width_mm: 128", "width_mm: 128\nframe_number: '\\d+'", "first group"),
+        ("width_mm: 128", "width_mm: 128\nframe_number: '('", "no regular expression"),
         ("width_mm: 128", "width_mm: -1", "width_mm"),
         ("frame_step_mm: 64", "frame_step_mm: true", "not true or false"),
         ("frame_step_mm: 64", "positions: at.csv\nmm_per_count: 0", "a count of the encoder is some mm"),
@@ -222,6 +223,25 @@ def test_a_layout_that_places_nothing_is_refused(was, becomes, words, tmp_path):
     (tmp_path / "layout.yaml").write_text(LAYOUT.replace(was, becomes))
     with pytest.raises(BadSetting, match=words):
         Layout.load(tmp_path / "layout.yaml")
+
+
+def test_the_number_of_a_frame_stands_where_the_layout_says():
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    layout = Layout(width_mm=8, frame_step_mm=8, cameras=(camera,), frame_number=r"frame_(\d+)")
+    assert layout.frame_of("coil_7/frame_0012_cam_3.png") == 12
+    either = layout.model_copy(update={"frame_number": r"frame_(\d+)|shot_(\d+)"})
+    with pytest.raises(BadSetting, match=r"shot_3\.png: no frame number"):
+        either.frame_of("shot_3.png")
+
+
+def test_a_place_has_its_lane_and_a_diameter_the_nearest_roll_within_two_percent():
+    camera = Camera(name="c", mm_per_px_along=1, mm_per_px_across=1)
+    rolls = {"F4": 640, "F5": 500}
+    layout = Layout(width_mm=128, frame_step_mm=8, cameras=(camera,), lanes_mm=(32, 64), rolls_mm=rolls)
+    assert [layout.lane(across_mm) for across_mm in (0, 31.9, 32, 63.9, 64, 128)] == [1, 1, 2, 2, 3, 3]
+    assert [layout.roll_of(mm) for mm in (491, 509, 628, 652)] == ["F5", "F5", "F4", "F4"]
+    assert [layout.roll_of(mm) for mm in (489, 512, 570, 626, 654)] == [None] * 5
+    assert layout.model_copy(update={"rolls_mm": {}}).roll_of(500) is None
 
 
 def test_what_is_no_run_or_no_camera_sees_is_refused(coil, tmp_path):

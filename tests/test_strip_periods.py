@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import linregress
 
 from micro.strip.periods import LEAST_MARKS, find_period
 
@@ -20,12 +21,24 @@ def marks(period_mm: float, seed: int = 0, *, missed: float = 0.0, jitter_mm: fl
 
 @pytest.mark.parametrize("period_mm", [310.0, 1570.0, 1884.96, 9000.0])
 def test_the_period_of_a_roll_and_its_diameter_are_found(period_mm: float) -> None:
-    found = find_period(marks(period_mm, jitter_mm=5), 130, 20_000)
+    places = marks(period_mm, jitter_mm=5)
+    found = find_period(places, 130, 20_000)
     assert found is not None
     assert found.period_mm == pytest.approx(period_mm, rel=1e-3)
     assert found.roll_diameter_mm == pytest.approx(period_mm / math.pi, rel=1e-3)
     assert abs(found.period_mm - period_mm) < 5 * found.standard_error_mm
+    line = linregress(np.arange(len(places)), places)
+    assert (found.period_mm, found.standard_error_mm) == pytest.approx((line.slope, line.stderr), rel=1e-6)
     assert found.missed == 0
+
+
+def test_places_without_an_error_give_the_exact_period_the_first_mark_and_the_missed_ones() -> None:
+    turns = np.delete(np.arange(3, 43), [7, 20, 21])
+    found = find_period(100 + 1570.0 * turns, 130, 20_000)
+    assert found is not None
+    assert (found.period_mm, found.first_mm) == pytest.approx((1570, 100 + 1570 * 3), rel=1e-9)
+    assert (found.marks, found.missed) == (37, 3)
+    assert found.standard_error_mm == pytest.approx(0, abs=1e-6)
 
 
 def test_neither_missed_marks_nor_other_defects_hide_a_period() -> None:

@@ -36,6 +36,14 @@ def test_tiles_start_on_the_stride_have_one_size_and_no_more_than_asked(shape, t
             assert (axis.stop - axis.start) % tiling.stride_px == 0
 
 
+def test_a_tile_may_be_as_large_as_asked_whatever_its_shape():
+    assert len(tiles((512, 2048), Tiling())) == 1
+    assert len(tiles((512, 2080), Tiling())) > 1
+    Tiling(size_px=96, halo_px=32, stride_px=32)
+    with pytest.raises(ValueError, match="two halos"):
+        Tiling(size_px=64, halo_px=32, stride_px=32)
+
+
 @given(shapes, tilings)
 def test_what_is_kept_is_what_is_written_with_its_halo_inside_the_tile(shape, tiling):
     for tile in tiles(shape, tiling):

@@ -162,12 +162,6 @@ class Ledger:
             connection.execute(runs.update().where(runs.c.id == self.run_id).values(alive_until=0))
         self.database.dispose()
 
-    def is_alone(self) -> bool:
-        """Whether no other worker is alive."""
-        with self.database.begin() as connection:
-            alive = (runs.c.id != self.run_id) & (runs.c.alive_until > schema.now(connection))
-            return not connection.scalar(sa.select(sa.func.count()).select_from(runs).where(alive))
-
     def take_over(self) -> None:
         """Declare all other workers dead, as whoever holds the folder of a ledger knows them to be."""
         with self.database.begin() as connection:

@@ -141,7 +141,7 @@ class Layout(BaseModel):
     def frame_of(self, image: str) -> int:
         """Return the number of the frame in an image's path, or raise BadSetting."""
         found = re.search(self.frame_number, image.rpartition(".")[0] or image)
-        if found is None or not found[1].isdecimal():
+        if found is None or not (found[1] or "").isdecimal():
             raise BadSetting(f"{image}: no frame number in the path by {self.frame_number!r}.")
         return int(found[1])
 
