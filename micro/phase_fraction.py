@@ -107,6 +107,5 @@ def count_points(phase: NDArray[np.bool_], rows: int = 10, columns: int = 10) ->
 
 
 def _evenly(count: int, length_px: int) -> NDArray[np.intp]:
-    """Return the pixels right behind `count` corners, spread evenly over a side of length_px."""
-    places = np.round((np.arange(count) + 0.5) * length_px / count).astype(np.intp)
-    return places.clip(1, length_px - 1)
+    """Return the pixels right behind `count` corners, spread evenly over a side of length_px, which is longer."""
+    return np.round((np.arange(count) + 0.5) * length_px / count).astype(np.intp)

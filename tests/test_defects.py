@@ -87,7 +87,7 @@ def test_blank_and_black_frames_can_be_scaled() -> None:
     assert (scaled(np.zeros((128, 128, 1), np.uint8)) == 0).all()
     mostly_black = np.zeros((128, 128, 1), np.uint8)
     mostly_black[:20] = 200
-    assert 0 < scaled(mostly_black).max() <= 32
+    assert scaled(mostly_black).max() == 32
 
 
 def test_the_rolling_direction_is_evidence_so_frames_are_never_turned() -> None:
@@ -153,6 +153,17 @@ def test_the_distance_to_the_edge_is_that_to_the_line_beside_which_it_is_dark(mi
     assert table["edge_distance_mm"] == pytest.approx([15, 0], abs=0.5)
 
 
+def test_the_distance_is_at_a_right_angle_to_the_nearer_of_two_slanting_edges() -> None:
+    y, x = np.mgrid[:200, :400]
+    pixels = np.where((x < 10 + y / 2) | (x >= 390 - y / 4), 25, 130).astype(np.uint8)[..., np.newaxis]
+    labels = np.zeros((200, 400), np.int32)
+    labels[100:110, 150:160], labels[50:60, 330:340], labels[20:25, 5:30] = 1, 2, 3
+    # the nearest corners: lower left, lower right, and one that lies outside
+    expected = [(150 - 10 - 109 / 2) / np.hypot(1, 1 / 2), (390 - 59 / 4 - 340) / np.hypot(1, 1 / 4), 0]
+    assert drawn_defect(labels, None, pixels)["edge_distance_px"] == pytest.approx(expected, abs=1)
+    assert drawn_defect(labels, None, pixels)["edge_distance_px"][2] == 0
+
+
 def test_drawn_sheets_show_their_edge_and_a_frame_within_the_sheet_shows_none() -> None:
     seen = [sheet_edges(np.asarray(strips.draw(seed, kind="clean").image.pixels)) for seed in range(40)]
     assert sum(len(edges) == 1 for edges in seen) >= 38
@@ -171,6 +182,9 @@ def test_a_frame_is_as_surely_defective_as_its_surest_piece_of_reportable_size()
     assert PIXELS.sum_up is not None
     scores = PIXELS.sum_up(maps, settings)
     assert scores == pytest.approx({"sound": 0.4, "pit": 0.6, "crack": 0})
+    # two defects share what the surest of them leaves to no sound frame, and do not add up
+    maps[2, 25:35, 5:15] = 51
+    assert PIXELS.sum_up(maps, settings) == pytest.approx({"sound": 0.4, "pit": 0.45, "crack": 0.15})
     assert PIXELS.sum_up(np.zeros_like(maps), settings)["sound"] == 1
 
 

@@ -76,6 +76,16 @@ def test_a_shift_too_small_to_matter_is_no_drift_however_sure_the_test_is() -> N
     assert not shift.is_drift
 
 
+def test_the_chance_of_a_false_alarm_is_that_of_all_statistics_together() -> None:
+    # by chance two such samples lie so far apart 0.9 times in a thousand
+    then, now = [float(value) for value in range(100)], [41 + 59 * value / 30 for value in range(30)]
+    alone = found(then, now)
+    assert 0.5e-3 < alone.p_value < 1e-3
+    assert alone.is_drift
+    known = drift.reference([{"x": value, "y": value} for value in then], "a test")
+    assert not any(shift.is_drift for shift in drift.shifts(known, {"x": now, "y": now}))
+
+
 def test_a_value_that_most_images_share_drifts_to_both_sides() -> None:
     widths = [128.0] * 100
     assert not found(widths, widths).is_drift

@@ -336,10 +336,22 @@ def test_no_regions_need_no_names():
 def test_saturated_channels_are_said():
     image, labels = drawn_chip()
     pixels = image.pixels.copy()
+    pixels[labels == 3, 2] = 0
     pixels[labels == 4] = (90, 255, 255)
     identity = named(replace(image, pixels=pixels), labels, material="graphene", oxide_nm=90)
     assert identity.class_names[:3] == ("1L", "2L", "3L")
-    assert "1 of 4 regions" in identity.notes[-1]
+    assert identity.columns["saturated"].tolist() == [False, False, True, True]
+    assert "2 of 4 regions" in identity.notes[-1]
+
+
+def test_what_is_surely_none_of_the_crystal_is_up_for_review():
+    image, labels = drawn_chip()
+    pixels = image.pixels.copy()
+    pixels[labels == 4] = (200, 60, 230)
+    identity = named(replace(image, pixels=pixels), labels, material="graphene", oxide_nm=90)
+    assert identity.class_names == ("1L", "2L", "3L", "unknown")
+    assert identity.columns["layers_probability"][3] > 0.8
+    assert identity.columns["review"].tolist() == [False, False, False, True]
 
 
 def test_points_in_a_table_become_a_profile_that_names_layers(tmp_path):
@@ -495,6 +507,22 @@ def test_named_terraces_make_a_profile_that_names_layers_and_their_material():
     assert set(other.columns["material"]) == {"hbn"}, "the crystal that the user names"
     assert named(image, alone, profile="").notes == named(image, alone).notes, "no profile, not the bundle's either"
     assert settings_of([replace(lesson, labels=lesson.labels * 0, classes=())]) == {}
+
+
+def test_the_largest_terraces_of_each_number_of_layers_make_the_profile(monkeypatch):
+    image, classes = classes_of_chip()
+    pixels = image.pixels.copy()
+    classes[60:64, 80:120] = 0  # cuts the second layer into 30 and 66 rows
+    pixels[30:60, 80:120, 0] -= 20
+    classes[39:, 160:200] = 0  # leaves 9 rows of the fourth
+    classes[:, 169:200][classes[:, 169:200] == 4] = 0
+    monkeypatch.setattr(flakes, "MOST_POINTS", 1)
+    monkeypatch.setattr(thin_film, "profile_of", lambda points: thin_film.Profile(material="graphene", points=points))
+    (_, second, _) = settings_of([Lesson(replace(image, pixels=pixels), *regions_of(classes, CLASSES))])["profile"][
+        "points"
+    ]
+    assert second["layers"] == 2
+    assert second["contrast_r"] == pytest.approx(np.median(pixels[70:125, 85:115, 0]) / 130 - 1, abs=0.02)
 
 
 def test_a_folder_of_classes_trains_a_bundle_that_brings_its_microscope(tmp_path, monkeypatch):

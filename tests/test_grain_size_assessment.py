@@ -91,6 +91,35 @@ def test_the_record_holds_the_figures_of_the_page_as_json(specimen):
         assert expected in page
 
 
+def test_what_is_said_of_bricks_is_what_was_laid():
+    # 10 x 10 bricks of 40 x 20 px; one speck inside a brick, and one at the frame
+    first = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((20, 40), np.int32))
+    second = first.copy()
+    first[30:33, 60:63], first[:3, 10:13] = 500, 501
+    # a column that was not measured, and one grain in place of nine in a corner
+    second[:, 360:], second[:60, :120] = -1, 999
+    found = assess([Field(first, 0.5, "first"), Field(second, 0.5, "second")])
+    facts = [(f.grains, f.whole, f.mean_area_px, f.unmeasured_share, f.specks) for f in found.fields]
+    assert facts == [(102, 65, 80000 / 102, 0, 1), (82, 52, 72000 / 82, pytest.approx(0.1), 0)]
+    assert found.planimetric.mean == pytest.approx(((65 + 33 / 2 + 1) / 0.02 + (52 + 28 / 2 + 2 / 4) / 0.018) / 2)
+    assert found.iso643_g == pytest.approx(found.planimetric.g - 0.046, abs=5e-4)
+    assert found.anisotropy == pytest.approx(2, rel=0.1)
+    largest = found.largest
+    assert (largest.field, largest.area_um2, largest.is_cut, largest.is_ala) == ("second", 1800, True, False)
+    assert largest.coarser_by_g == pytest.approx(np.log2(found.planimetric.mean * 1800 / 1e6))
+    size, page = found.planimetric, found.describe()
+    for expected in (
+        "184 grains, 117 of them whole",
+        f"{size.g:.2f}  {size.g_low:.2f} to {size.g_high:.2f}",
+        f"ISO 643 from the same count of grains (m = 8 x 2^G): G {found.iso643_g:.2f}",
+        f"anisotropy index l(0)/l(90) {found.anisotropy:.3f}",
+        f"1800 um2 or more, cut by the frame, G {largest.g:.2f}, in second; no ALA (E930)",
+        "1 grains are specks below 20 px in first, and",
+        "Up to 10% of the field belongs to no grain and was left out in second.",
+    ):
+        assert expected in page, expected
+
+
 def test_half_the_pixel_size_is_two_g_finer(specimen):
     field = specimen[0][0]
     fine, coarse = (assess([Field(field.labels, um, "a")]) for um in (0.5, 1.0))
@@ -110,10 +139,13 @@ def warned(*fields: np.ndarray) -> str:
 
 
 def test_few_fields_and_few_grains_are_warned_of():
-    words = warned(voronoi(1, 30, (200, 200)).labels)
+    found = assess([Field(voronoi(1, 30, (200, 200)).labels, 1.0, "f")])
+    words = "\n".join(found.warnings)
     assert "Only 1 of at least 5 fields" in words
     assert "Fewer than 50 grains" in words
-    assert "Li and Zhou" in words
+    by_circle = found.sizes["planimetric_jeffries"]
+    without_one = by_circle.g + np.log2(1 - 1 / by_circle.count)
+    assert f"(Li and Zhou 2011) G is {without_one:.2f} in place of {by_circle.g:.2f}" in words
 
 
 def test_fields_that_differ_much_are_warned_of():
@@ -124,8 +156,12 @@ def test_fields_that_differ_much_are_warned_of():
 def test_elongated_grains_are_warned_of_and_equal_ones_are_not():
     for seed in range(3):
         labels = voronoi(seed, 250, (400, 400)).labels
-        assert "elongated" not in warned(labels)
+        plain = warned(labels)
+        assert "elongated" not in plain
+        assert "and counting intercepts" not in plain
         assert "elongated: the mean intercept at 0 degrees" in warned(np.repeat(labels, 2, axis=1))
+    # lines of four directions meet more boundaries than as many round grains have
+    assert "and counting intercepts" in warned(np.repeat(labels[:120], 6, axis=1))
 
 
 def test_two_populations_are_warned_of():
@@ -141,7 +177,8 @@ def test_an_outlier_grain_is_reported_as_ala():
     assert found.largest.is_ala
     assert found.largest.area_um2 == pytest.approx(np.pi * radius**2, rel=0.02)
     assert found.largest.g == pytest.approx(-3.3223 * np.log10(np.pi * radius**2 / 1e6) - 2.955, abs=0.05)
-    assert any("E930" in warning for warning in found.warnings)
+    assert found.largest.area_share == pytest.approx(np.pi * radius**2 / labels.size, rel=0.02)
+    assert any(f"{found.largest.coarser_by_g:.1f} coarser than the rest" in warning for warning in found.warnings)
     assert not assess([Field(shaken_lattice(3, 12, 40, 40), 1.0, "f")]).largest.is_ala
 
 
@@ -157,7 +194,7 @@ def test_a_field_without_a_boundary_gives_no_intercept_and_says_so():
     found = assess([Field(np.ones((60, 60), np.int32), 1.0, "bare")])
     assert found.intercept is None
     assert any("Nothing could be counted by intercept" in warning and "bare" in warning for warning in found.warnings)
-    assert "bare" in found.describe() or found.warnings
+    assert "Fewer than 50 intercepts in bare (E112-13, 13)." in found.warnings
 
 
 def test_a_field_of_which_only_a_corner_or_a_few_pixels_were_measured_is_assessed_by_what_is_there():

@@ -57,9 +57,10 @@ def test_a_line_that_only_touches_a_grain_counts_one():
 def test_a_line_that_ends_on_a_boundary_counts_one_half():
     labels = np.ones((60, 80), np.int32)
     labels[:, 0] = 2
-    count = intercept.heyn_at(section_of(labels), 0)
-    assert count.count == len(count.pattern.lines_px) / 2
-    assert count.parts["end"] == len(count.pattern.lines_px)
+    for ends in (labels, labels[:, ::-1]):
+        count = intercept.heyn_at(section_of(ends), 0)
+        assert count.count == len(count.pattern.lines_px) / 2
+        assert count.parts["end"] == len(count.pattern.lines_px)
 
 
 def test_a_circle_through_a_triple_point_counts_two():
@@ -107,8 +108,12 @@ def test_directed_lines_run_in_their_direction_inside_the_field(angle):
 def test_lines_of_each_direction_see_how_grains_are_stretched():
     drawn = voronoi(3, 400, (500, 500)).labels
     wide = section_of(np.repeat(drawn, 2, axis=1))
-    mean_px = {angle: count.extent_px / count.count for angle in (0, 90) for count in [intercept.heyn_at(wide, angle)]}
+    counts = {angle: intercept.heyn_at(wide, angle) for angle in intercept.ANGLES_DEG}
+    mean_px = {angle: count.extent_px / count.count for angle, count in counts.items()}
     assert mean_px[0] / mean_px[90] == pytest.approx(2, rel=0.05)
+    # and each direction weighs as much as another in their sum
+    extents_px = [count.extent_px for count in counts.values()]
+    assert max(extents_px) / min(extents_px) == pytest.approx(1, abs=0.1)
 
 
 def test_a_rectangle_counts_a_quarter_in_corners_a_half_at_edges_and_one_inside():
@@ -223,6 +228,13 @@ def test_a_place_that_was_not_measured_adds_neither_area_nor_boundary():
     assert intercept.heyn(part).extent_px == pytest.approx(
         intercept.heyn(whole).extent_px * part.measured_px / whole.measured_px, rel=0.03
     )
+    narrow = halves()
+    narrow[:, 40:45] = -1  # as narrow as a boundary, and yet none
+    assert np.count_nonzero(section_of(narrow).labels == 0) == 60 * 5
+    alone = np.full((60, 90), -1)
+    alone[:, 30:60] = 1
+    for rule in (intercept.heyn, intercept.hilliard, intercept.abrams):
+        assert rule(section_of(alone)).count == 0
 
 
 def test_grains_keep_the_number_that_the_image_gave_them():
@@ -240,10 +252,9 @@ def test_a_mask_of_boundaries_becomes_grains_that_a_diagonal_boundary_parts():
 
 def test_small_grains_can_be_given_to_their_neighbours():
     labels = halves()
-    labels[10:13, 10:13] = 7
-    assert set(np.unique(without_small(labels, 9))) == {1, 2, 7}
-    closed = section_of(without_small(labels, 10)).labels
-    np.testing.assert_array_equal(closed, halves())
+    labels[10:13, 10:13], labels[:3, :3], labels[-3:, -3:] = 7, 8, 9  # two of them in corners
+    assert set(np.unique(without_small(labels, 9))) == {1, 2, 7, 8, 9}
+    np.testing.assert_array_equal(without_small(labels, 10), halves())
 
 
 def test_a_small_grain_wider_than_any_boundary_goes_to_its_neighbours_too():

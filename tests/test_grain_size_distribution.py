@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from micro.grain_size import describe_diameters
 
@@ -29,6 +30,17 @@ def test_a_uniform_sample_is_not_taken_for_lognormal():
     assert not describe_diameters(np.random.default_rng(2).uniform(1, 40, 2000)).is_lognormal
 
 
+def test_the_mode_and_the_distance_from_the_fit_are_those_of_scipy():
+    sample = 1 + np.random.default_rng(3).exponential(10, 200)
+    for diameters in (sample, 1 / sample):  # the fit is farthest below the one, and above the other
+        found = describe_diameters(diameters)
+        fit = np.log(found.geometric_mean_um), np.log(found.multiplicative_standard_deviation)
+        assert found.ks_statistic == pytest.approx(stats.kstest(np.log(diameters), "norm", fit).statistic)
+        where = np.linspace(diameters.min(), diameters.max(), 2000)
+        peak = where[stats.gaussian_kde(diameters, "silverman")(where).argmax()]
+        assert found.mode_um == pytest.approx(peak, abs=np.ptp(diameters) / 500)
+
+
 def test_the_lognormal_test_rejects_about_one_in_twenty_lognormal_samples():
     rejected = [not describe_diameters(lognormal(seed, 150, 10, 1.7)).is_lognormal for seed in range(200)]
     assert 0.02 < np.mean(rejected) < 0.09
@@ -52,6 +64,10 @@ def test_grains_of_just_two_sizes_are_two_populations():
 def test_a_handful_of_grains_has_no_distribution():
     assert describe_diameters(np.array([3.0, 4.0, 5.0])) is None
     assert describe_diameters(np.full(50, 3.0)) is None
+    # of ten the outward ranks of the median are 5 +- 1.96 sqrt(10) / 2, and there is none above the tenth
+    found = describe_diameters(np.arange(1.0, 11.0))
+    assert found is not None
+    assert (found.grains, found.median_low_um, found.median_high_um) == (10, 2, 10)
 
 
 @pytest.mark.data

@@ -221,6 +221,36 @@ def test_marks_that_repeat_do_not_make_neighbours_in_a_row_lie_above_each_other(
     assert mosaic.pitch([(one, field[10:210, 160:420])], 1) is None
 
 
+def test_a_shift_is_measured_to_a_part_of_a_pixel():
+    field = cv2.GaussianBlur(np.random.default_rng(4).normal(0, 1, (260, 360)).astype(np.float32), (0, 0), 4)
+    moved = cv2.warpAffine(field, np.float32([[1, 0, -120.3], [0, 1, -3.4]]), (200, 200), flags=cv2.INTER_CUBIC)
+    (shift,) = mosaic.shifts([field[:200, :200], moved], np.array([[0.0, 0], [5, 118]]), 6)
+    assert (shift.y_px, shift.x_px) == pytest.approx((3.4, 120.3), abs=0.05)
+
+
+def test_a_shift_that_the_others_contradict_moves_no_image():
+    places = np.array([[0.0, 0], [0, 80], [60, 0], [60, 80]])
+    stated = places + np.array([[2, -3], [-4, 1], [3, 3], [-1, -1]])
+    shifts = [
+        mosaic.Shift(one, other, *(places[other] - places[one] + [0, 30 * ((one, other) == (0, 1))]), 0.9)
+        for one in range(4)
+        for other in range(one + 1, 4)
+    ]
+    doubtful = [mosaic.Shift(each.one, each.other, 1.05 * each.y_px, 1.05 * each.x_px, 0.3) for each in shifts]
+    found = mosaic.settle(stated, [*shifts, *doubtful, *doubtful])
+    assert found - found[3] == pytest.approx(places - places[3], abs=1)
+    assert found.mean(axis=0) == pytest.approx(stated.mean(axis=0))
+
+
+def test_two_regions_are_one_where_half_of_the_smaller_lies_in_the_other():
+    one, other = np.zeros((2, 20, 20), np.int32)
+    one[:10, 10:] = 1
+    other[2:4, 2:8], other[8:13, :4], other[15:, 15:] = 1, 2, 3  # within it, by two fifths, and beyond the first image
+    things = mosaic.same_things([one, other].__getitem__, np.array([[0, 0], [0, 10]]), [(20, 20)] * 2)
+    parts = {tuple((piece.image, piece.index) for piece in thing) for thing in things}
+    assert parts == {((0, 1), (1, 1)), ((1, 2),), ((1, 3),)}
+
+
 def test_a_scan_of_a_run_that_was_killed_before_its_tables_says_what_the_ledger_says(tmp_path, specimen):
     names = [f"{number:02}.png" for number in (1, 2, 3, 4, 5, 6)]
     run = scanned(tmp_path, specimen, CORNERS, names)

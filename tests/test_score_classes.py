@@ -26,6 +26,12 @@ def test_precision_recall_and_f1_agree_with_a_count_by_hand() -> None:
     assert score.recall == pytest.approx([6 / 8, 3 / 4])
     assert score.f1 == pytest.approx([12 / 15, 6 / 9])
     assert score.macro_f1.value == pytest.approx((12 / 15 + 6 / 9) / 2)
+    assert score.calibration_error.value == pytest.approx(3 / 12)
+    for found in (score.macro_f1, score.calibration_error):
+        assert found.low < found.value < found.high
+    lines = [line.split() for line in str(score).splitlines()]
+    assert lines[0] == ["class", "precision", "recall", "F1", "frames"]
+    assert lines[1:3] == [["scratch", "0.857", "0.750", "0.800", "8"], ["clean", "0.600", "0.750", "0.667", "4"]]
 
 
 def test_a_rare_class_counts_as_much_as_a_common_one_in_macro_f1() -> None:
@@ -37,7 +43,7 @@ def test_a_rare_class_counts_as_much_as_a_common_one_in_macro_f1() -> None:
 
 def test_a_class_that_never_occurs_is_no_part_of_macro_f1() -> None:
     score = classes.compare(np.array([0, 1]), certain([0, 1], 3), ("a", "b", "never"))
-    assert score.macro_f1.value == 1
+    assert score.macro_f1.low == score.macro_f1.value == 1
     assert score.f1.tolist() == [1, 1, 0]
 
 

@@ -241,6 +241,14 @@ def test_new_numbers_for_the_same_grains_are_no_edit():
     assert altered(labels, {}) is not None
 
 
+def test_a_pixel_for_a_pixel_between_two_grains_is_an_edit_of_the_file():
+    labels = np.repeat([[1] * 10 + [2] * 10], 20, axis=0).astype(np.int32)
+    found = {1: (200, 9.5, 4.5), 2: (200, 9.5, 14.5)}
+    assert altered(labels, found) is None
+    labels[0, 9], labels[19, 10] = 2, 1
+    assert altered(labels, found) == Change(2, 2)
+
+
 def test_a_label_file_that_was_changed_where_it_lies_may_hold_any_number(run: Path, tmp_path: Path):
     labels = drawn(2).astype(np.int32)
     formats.write_labels(run / "labels" / "b.tif", np.where(labels == 5, 2**31 - 1, labels).astype(np.int32), UM)
@@ -260,6 +268,8 @@ def test_label_files_lie_in_any_form_and_keep_their_numbers(tmp_path: Path):
     formats.write_labels(tmp_path / "same.tif", labels.astype(np.int32), UM)
     again = measured(tmp_path / "same.tif", out=tmp_path / "again")[1]
     assert again["fields"][0]["pixel_size_source"] == "OME-XML"
+    given = measured(tmp_path / "same.tif", "--pixel-size-um", "0.25", out=tmp_path / "given")[1]
+    assert given["fields"][0]["pixel_size_um"] == 0.25
     assert g_of(again) == pytest.approx(g_of(record))
 
 
@@ -296,13 +306,13 @@ def test_the_micrographs_beside_give_their_pixel_size(tmp_path: Path, capsys: py
     labels, images = tmp_path / "labels", tmp_path / "images"
     labels.mkdir()
     images.mkdir()
-    cv2.imwrite(str(labels / "a.png"), drawn(7).astype(np.uint8))
+    formats.write_labels(labels / "a.tif", drawn(7), UM)
     tifffile.imwrite(
         images / "a.tif", drawn(7).astype(np.uint8), imagej=True, resolution=(4, 4), metadata={"unit": "um"}
     )
     code, record = measured(labels, "--image", images, out=tmp_path / "out")
     assert code == 0
-    assert record["fields"][0]["pixel_size_um"] == pytest.approx(0.25)
+    assert record["fields"][0]["pixel_size_um"] == pytest.approx(0.25), "and not what the label file says"
     assert len(record["inputs"][0]["image_sha256"]) == 64
     (images / "a.tif").rename(images / "b.tif")
     assert cli.run(["measure", str(labels), "--image", str(images), "--out", str(tmp_path / "out")]) == 2
