@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import sqlalchemy as sa
 
+from micro.errors import MicroError
 from micro.line.schema import DONE, QUARANTINED, images, regions
 
 _IMAGE_HEAD = {
@@ -66,6 +67,22 @@ def export(database: sa.Engine, folder: Path) -> None:
     measures = {name: _TYPES[kinds[name]] for name in order}
     region_schema = pa.schema({**_REGION_HEAD, **measures, **_REGION_TAIL})
     _write(folder / "regions", region_schema, region_cells(database))
+
+
+def read(folder: Path, name: str) -> pa.Table:
+    """Return the table "images" or "regions" of a run, as `export` wrote it; raise MicroError where there is none."""
+    try:
+        found = pa.parquet.read_table(folder / f"{name}.parquet")
+        found.select(("image", "sha256"))  # what every table of a run has
+    except (OSError, pa.ArrowInvalid, KeyError) as fault:
+        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    return found
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of such a table; see `read`."""
+    found: list[dict[str, Any]] = read(folder, name).to_pylist()
+    return found
 
 
 def last_contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
