@@ -1,9 +1,8 @@
 """The ledger as tables for people and programs: CSV and Parquet, one row an image and one a region."""
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow.parquet
 import sqlalchemy as sa
 
 from micro.errors import MicroError
+from micro.formats.storage import replacing
 from micro.line.schema import DONE, QUARANTINED, images, regions
 
 _IMAGE_HEAD = {
@@ -177,22 +177,11 @@ def _wider(kind: str, other: str) -> str:
 
 def _write(stem: Path, schema: pa.Schema, batches: Iterable[Cells]) -> None:
     with ExitStack() as stack:
-        csv = stack.enter_context(_replacing(stem.with_suffix(".csv")))
-        parquet = stack.enter_context(_replacing(stem.with_suffix(".parquet")))
+        csv = stack.enter_context(replacing(stem.with_suffix(".csv")))
+        parquet = stack.enter_context(replacing(stem.with_suffix(".parquet")))
         with pa.csv.CSVWriter(csv, schema) as lines, pa.parquet.ParquetWriter(parquet, schema) as groups:
             for cells in batches:
                 nothing = [None] * len(cells["image"])
                 table = pa.table({name: cells.get(name, nothing) for name in schema.names}, schema=schema)
                 lines.write_table(table)
                 groups.write_table(table)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft that takes the place of `path` when all went well."""
-    draft = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
