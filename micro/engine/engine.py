@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         self.card = bundle.card
         self.recipe = recipe or Recipe(model=bundle.card.name)
-        self.task = tasks.find(bundle.card.task).named(bundle.card.segmenter.outputs if bundle.card.segmenter else ())
+        self.task = tasks.of(bundle.card)
         self.settings = tasks.settings_of(self.task, bundle.card, self.recipe)
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
