@@ -86,7 +86,7 @@ class Engine:
             graph = bundle.graph()
             self._namer = steady(self._classifier) if graph is None else Graph(graph)
         if bundle.card.segmenter is not None:
-            stride = networks.stride(bundle.card.segmenter)
+            stride = bundle.card.segmenter.stride_px
             self._tiling = Tiling(
                 size_px=tile_px - tile_px % stride, halo_px=bundle.card.segmenter.halo_px, stride_px=stride
             )

@@ -37,8 +37,8 @@ LEVELS = range(3, 6)
 def build(spec: NetworkSpec) -> nn.Module:
     """Return the network of a spec with random weights, in training mode; seed with torch.manual_seed.
 
-    A segmenter turns (N, C, Y, X) with Y and X multiples of `stride` into logits (N, K, Y, X), a classifier into logits
-    (N, K). Raises BadSetting for a network that is not offered.
+    A segmenter turns (N, C, Y, X) with Y and X multiples of its `stride_px` into logits (N, K, Y, X), a classifier
+    into logits (N, K). Raises BadSetting for a network that is not offered.
     """
     refuse_unknown(spec)
     return _segmenter(spec) if spec.kind == "unet" else _classifier(spec)
@@ -79,12 +79,6 @@ def learns_sooner_in_bfloat16(spec: NetworkSpec) -> bool:
     """
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("amx_bf16")) and not (spec.kind == "classifier" and spec.encoder_name.startswith(CHANNELWISE))
-
-
-def stride(spec: NetworkSpec) -> int:
-    """Return the edge in px of the coarsest grid that a network works on; tiles start on multiples of it."""
-    refuse_unknown(spec)
-    return spec.stride_px
 
 
 def refuse_unknown(spec: NetworkSpec) -> None:

@@ -452,5 +452,5 @@ def _with_halo(plan: TrainingPlan, state: State, images: Sequence[Tensor]) -> Tr
     fast = accelerate(network)
     measured_px = max(choose_halo(fast, plan.network, image) for image in images)
     # images that are mostly background agree without any halo, and their few regions do not
-    halo_px = max(measured_px, LEAST_HALO_STRIDES * networks.stride(plan.network))
+    halo_px = max(measured_px, LEAST_HALO_STRIDES * plan.network.stride_px)
     return plan.model_copy(update={"network": plan.network.model_copy(update={"halo_px": halo_px})})

@@ -96,7 +96,7 @@ def micro(image: np.ndarray, tile_px: int, free: bool) -> Run:
     network = nn.Identity() if free else engine._segmenter
     assert network is not None
     engine._segmenter = counted = Counted(network)
-    tile = tiles(image.shape[:2], Tiling(tile_px, spec.halo_px, networks.stride(spec)))[0].read
+    tile = tiles(image.shape[:2], Tiling(tile_px, spec.halo_px, spec.stride_px))[0].read
     window = torch.rand(1, 1, tile[0].stop, tile[1].stop)
     warm_up(network)
     scaling = uniform(image)
