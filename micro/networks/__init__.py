@@ -1,13 +1,16 @@
 """A spec becomes a torch module with random weights; nothing is ever downloaded."""
 
+from collections.abc import Mapping
 from typing import cast
 
+import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from micro.card import NetworkSpec
-from micro.errors import BadSetting
+from micro.card import Card, NetworkSpec
+from micro.errors import BadSetting, BrokenBundle
 from micro.networks.lenet import LenetAlexnet, lenet5
 
 SEGMENTERS = ("resnet18", "resnet34", "mobilenet_v2")
@@ -42,6 +45,23 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     refuse_unknown(spec)
     return _segmenter(spec) if spec.kind == "unet" else _classifier(spec)
+
+
+def trained(card: Card, kind: str, weights: Mapping[str, NDArray[np.generic]]) -> nn.Module:
+    """Return the network of a bundle that is its "segmenter" or "classifier", with its weights, in training mode.
+
+    weights: of the whole bundle, by names that begin with the kind. Raises BrokenBundle where they do not fit.
+    """
+    spec = card.segmenter if kind == "segmenter" else card.classifier
+    assert spec is not None
+    network = build(spec)
+    mine = {name.partition(".")[2]: value for name, value in weights.items() if name.startswith(f"{kind}.")}
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in mine.items()})
+    except RuntimeError as fault:
+        said = f"{card.name}: its weights do not fit the {kind} that its card describes. {fault}"
+        raise BrokenBundle(said) from fault
+    return network
 
 
 def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
