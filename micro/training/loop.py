@@ -149,7 +149,7 @@ def train_steps(
             scored.insert(0, Scored(on, score, cases, _of_the_start(making, engine, images)))
     card = card.model_copy(update={"scores": tuple(row for each in scored for row in each.trial.measured(each.on))})
     if answers is not None:
-        card = card.model_copy(update={"temperature": _temperature(answers)})
+        card = card.model_copy(update={"temperature": decide.fit_temperature(*answers.frames())})
     made = bundles.save(out, card, _named(plan, state))
     if answers is not None:
         trial.keep_answers(out, answers)
@@ -257,22 +257,13 @@ def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -
         return str(fault)
 
 
-def _temperature(answers: trial.Trial) -> float:
-    assert answers.truth is not None
-    assert answers.probabilities is not None
-    return decide.fit_temperature(answers.truth, answers.probabilities)
-
-
 def _temperatures(answers: trial.Trial, folds: Sequence[int]) -> NDArray[np.float64]:
     """Return for each frame the temperature that the other folds give: nothing is measured on what it was fitted to."""
-    assert answers.truth is not None
-    assert answers.probabilities is not None
-    return decide.temperatures_held_apart(answers.truth, answers.probabilities, np.array(folds))
+    return decide.temperatures_held_apart(*answers.frames(), np.array(folds))
 
 
 def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> trial.Trial:
-    assert answers.probabilities is not None
-    return replace(answers, probabilities=decide.tempered(answers.probabilities, temperatures))
+    return replace(answers, probabilities=decide.tempered(answers.frames()[1], temperatures))
 
 
 def fit(
