@@ -54,19 +54,6 @@ def _interpolation(nodes: int, length_px: int, places_px: NDArray[np.number]) ->
     return weights.clip(0).astype(np.float32)
 
 
-def uniform(pixels: NDArray[np.generic]) -> Scaling:
-    """Scale by the median and the spread of the middle 98 % of each channel; for images whose light is even.
-
-    pixels: (Y, X, C). A blank image gets the spread 1.
-    """
-    sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
-    low, middle, high = percentiles(sample, (1, 50, 99))
-    spread = np.where(high > low, (high - low) / 2, 1)
-    return Scaling(
-        middle.astype(np.float32)[:, np.newaxis, np.newaxis], spread.astype(np.float32)[:, np.newaxis, np.newaxis]
-    )
-
-
 def percentiles(pixels: NDArray[np.generic], shares: Sequence[float]) -> NDArray[np.float64]:
     """Return (S, C) percentiles of each channel of pixels (Y, X, C), interpolated linearly.
 
