@@ -44,6 +44,8 @@ _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": 
 _HAS_RESULT = images.c.state.in_((DONE, QUARANTINED))
 _IN_ORDER = (images.c.name, images.c.stored, images.c.id)
 
+REGIONS_AT_ONCE = 20_000
+
 Cells = dict[str, Sequence[Any]]
 """Rows as columns: name -> one cell a row."""
 
@@ -120,12 +122,12 @@ def image_cells(database: sa.Engine, count: int = 5000) -> Iterator[Cells]:
         yield {**cells, **_spread(scores, "p_"), "notes": notes}
 
 
-def region_cells(database: sa.Engine, count: int = 20000) -> Iterator[Cells]:
+def region_cells(database: sa.Engine) -> Iterator[Cells]:
     """Yield the regions with `image` and `sha256` of their image, in the order of images and labels."""
     plain = [column for column in regions.c if column is not regions.c.columns]
     query = sa.select(images.c.name.label("image"), images.c.sha256, *plain, _packed(regions.c.columns))
     query = query.join_from(regions, images).where(_HAS_RESULT)
-    for cells in _batches(database, query.order_by(*_IN_ORDER, regions.c.index), count):
+    for cells in _batches(database, query.order_by(*_IN_ORDER, regions.c.index), REGIONS_AT_ONCE):
         yield {**_spread(_unpacked(cells.pop("columns"))), **cells}
 
 
