@@ -57,14 +57,10 @@ class Encoder:
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         kind = "segmenter" if bundle.card.segmenter is not None else "classifier"
-        spec = bundle.card.segmenter or bundle.card.classifier
-        assert spec is not None
         self.card = bundle.card
         self._task = tasks.find(bundle.card.task)
         self._device = pick_device(device)
-        network = networks.build(spec).eval().requires_grad_(False)
-        weights = bundle.weights()
-        network.load_state_dict({name: torch.from_numpy(weights[f"{kind}.{name}"]) for name in network.state_dict()})
+        network = networks.trained(bundle.card, kind, bundle.weights()).eval().requires_grad_(False)
         self._network = (network.get_submodule("encoder") if kind == "segmenter" else network).to(self._device)
 
     def features(self, image: Micrograph) -> Features:

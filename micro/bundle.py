@@ -18,6 +18,7 @@ from micro.card import Card
 from micro.document import reasons
 from micro.drift import Reference
 from micro.errors import BadSetting, BrokenBundle, UnknownBundle
+from micro.formats.storage import replacing
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -225,6 +226,5 @@ def _write_card(folder: Path, card: Card) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(data)

@@ -138,9 +138,8 @@ def _p_values(challenger: Trial, champion: Trial) -> dict[str, float]:
 
 def _frames(trial: Trial) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the true class and the answered class of each frame."""
-    assert trial.truth is not None
-    assert trial.probabilities is not None
-    return trial.truth, trial.probabilities.argmax(axis=1).astype(np.int64)
+    truth, probabilities = trial.frames()
+    return truth, probabilities.argmax(axis=1).astype(np.int64)
 
 
 def _share(right: NDArray[np.bool_], among: NDArray[np.bool_], drawn: NDArray[np.intp]) -> float:

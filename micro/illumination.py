@@ -54,19 +54,6 @@ def _interpolation(nodes: int, length_px: int, places_px: NDArray[np.number]) ->
     return weights.clip(0).astype(np.float32)
 
 
-def uniform(pixels: NDArray[np.generic]) -> Scaling:
-    """Scale by the median and the spread of the middle 98 % of each channel; for images whose light is even.
-
-    pixels: (Y, X, C). A blank image gets the spread 1.
-    """
-    sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
-    low, middle, high = percentiles(sample, (1, 50, 99))
-    spread = np.where(high > low, (high - low) / 2, 1)
-    return Scaling(
-        middle.astype(np.float32)[:, np.newaxis, np.newaxis], spread.astype(np.float32)[:, np.newaxis, np.newaxis]
-    )
-
-
 def percentiles(pixels: NDArray[np.generic], shares: Sequence[float]) -> NDArray[np.float64]:
     """Return (S, C) percentiles of each channel of pixels (Y, X, C), interpolated linearly.
 
@@ -184,6 +171,11 @@ def thumbnail(pixels: NDArray[np.generic], factor: int) -> NDArray[Any]:
     return np.asarray(small).reshape(height_px, width_px, -1)
 
 
+def ceiling(dtype: np.dtype[np.generic]) -> float:
+    """Return the largest value that pixels of a type can have; floats know none."""
+    return 256.0**dtype.itemsize - 1 if dtype.kind == "u" else np.inf
+
+
 def _sparse(pixels: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return at most about 2000 pixels (N, C), spread evenly, and their y and x in -1..1."""
     step = max(1, int(np.sqrt(pixels.shape[0] * pixels.shape[1] / 2000)))
@@ -201,8 +193,7 @@ def _quadratic(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.flo
 
 def _trust(sample: NDArray[np.float64], dtype: np.dtype[np.generic]) -> NDArray[np.float64]:
     """Return 1 for each pixel (N,) and little for a saturated one: thick crystals saturate and are perfectly flat."""
-    ceiling = 256.0**dtype.itemsize - 1 if dtype.kind == "u" else np.inf
-    return np.where((sample >= 0.98 * ceiling).any(axis=1), 0.05, 1.0)
+    return np.where((sample >= 0.98 * ceiling(dtype)).any(axis=1), 0.05, 1.0)
 
 
 def _levels(sample: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,10 +3,15 @@
 All columns come from sums over pixels, so that thousands of regions cost no more than one.
 """
 
+from typing import TypeVar
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from micro.regions import Columns
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 BAND_PX = 1 << 21
 """Pixels that are summed at once: what a 20,000 x 20,000 image needs beside its labels stays near 100 MB."""
@@ -91,6 +96,16 @@ def means(labels: NDArray[np.int32], values: NDArray[np.generic]) -> NDArray[np.
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: NDArray[np.float64] = total[1:] / area[1:]
     return mean
+
+
+def filled(values: NDArray[Scalar], known: NDArray[np.bool_]) -> tuple[NDArray[Scalar], NDArray[np.float32]]:
+    """Return values (Y, X) in which each that is not known is that of the nearest known one, and its distance in px."""
+    distance_px, nearest = cv2.distanceTransformWithLabels(
+        (~known).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    value_of = np.zeros(int(nearest.max()) + 1, values.dtype)
+    value_of[nearest[known]] = values[known]
+    return np.where(known, values, value_of[nearest]), np.asarray(distance_px, np.float32)
 
 
 def _bands(shape_px: tuple[int, ...]) -> list[slice]:

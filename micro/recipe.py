@@ -1,5 +1,6 @@
 """What was asked for: one value behind flags, form, YAML file and run record."""
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,15 @@ from micro.document import no_truth, read_yaml, reasons
 from micro.errors import BadSetting
 
 Setting = bool | int | float | str
+
+
+def setting_of(text: str) -> Setting:
+    """Return what a user typed for a setting: the number or the truth that it looks like, else the text."""
+    try:
+        read = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return read if isinstance(read, bool | int | float) else text
 
 
 class Decision(BaseModel):

@@ -8,6 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.segmentation import watershed
 
+from micro.measure import filled
+
 # Contrasts are counted in bins this wide, and the counts smoothed over about two: the noise of a smoothed image.
 BIN = 0.01
 SMOOTH_BINS = 2.0
@@ -68,7 +70,7 @@ def split(
             if facts[number, cv2.CC_STAT_AREA] >= min_area_px:
                 count += 1
                 parts[pieces == number] = count
-    return _filled(parts, mask) if count else whole
+    return np.where(mask, filled(parts, parts > 0)[0], 0).astype(np.int32) if count else whole
 
 
 def places(contrast: NDArray[np.float32], grain: float) -> NDArray[np.uint8]:
@@ -210,14 +212,3 @@ def _levels(values: NDArray[np.float32], step: float) -> NDArray[np.float64]:
         ):
             kept.append(peak)
     return np.sort(centers[kept])
-
-
-def _filled(parts: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Give every pixel of the crystal to the nearest terrace."""
-    _, nearest = cv2.distanceTransformWithLabels(
-        (parts == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    nearest = np.asarray(nearest)
-    part_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    part_of[nearest[parts > 0]] = parts[parts > 0]
-    return np.where(mask, part_of[nearest], 0).astype(np.int32)

@@ -92,9 +92,13 @@ class Trial:
 
     def class_score(self) -> classes.ClassScore:
         """Return the score of the named frames."""
+        return classes.compare(*self.frames(), self.class_names)
+
+    def frames(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the true class (N,) and the probabilities (N, K) of each frame, where frames were answered."""
         assert self.truth is not None
         assert self.probabilities is not None
-        return classes.compare(self.truth, self.probabilities, self.class_names)
+        return self.truth, self.probabilities
 
     def badness(self) -> NDArray[np.float64]:
         """Return for each image (N,) how far its answer is from the truth, 0 to 1.
@@ -105,9 +109,8 @@ class Trial:
             return np.array([1 - row.matches.average_precision for row in self.regions])
         if self.pixels:
             return np.array([1 - classes.mean_iou(row.confusion) for row in self.pixels])
-        assert self.truth is not None
-        assert self.probabilities is not None
-        return np.asarray(1 - self.probabilities[np.arange(len(self.truth)), self.truth])
+        truth, probabilities = self.frames()
+        return np.asarray(1 - probabilities[np.arange(len(truth)), truth])
 
     def sureness(self) -> tuple[classes.Sureness, ...]:
         """Return how sure the answers were beside how many of them were right: of regions or frames; none of pixels."""
@@ -116,10 +119,8 @@ class Trial:
         if self.regions:
             sure, right = (np.concatenate([getattr(row, name) for row in self.regions]) for name in ("sure", "right"))
             return classes.reliability(sure, right)
-        assert self.truth is not None
-        assert self.probabilities is not None
-        right = self.probabilities.argmax(axis=1) == self.truth
-        return classes.reliability(self.probabilities.max(axis=1), right)
+        truth, probabilities = self.frames()
+        return classes.reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth)
 
     def describe(self) -> str:
         """Return the trial as a table to print."""
@@ -244,12 +245,10 @@ def joined(trials: Sequence[Trial]) -> Trial:
 
 def keep_answers(folder: Path, trial: Trial) -> None:
     """Write what networks said of frames they never saw as a table in a bundle; `kept_answers` reads it back."""
-    assert trial.truth is not None
-    assert trial.probabilities is not None
     with (folder / ANSWERS).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("image", "group", "class", *(f"p_{name}" for name in trial.class_names)))
-        for image, group, truth, row in zip(trial.images, trial.groups, trial.truth, trial.probabilities, strict=True):
+        for image, group, truth, row in zip(trial.images, trial.groups, *trial.frames(), strict=True):
             table.writerow((image, group, trial.class_names[truth], *(f"{p:.6g}" for p in row)))
 
 

@@ -25,7 +25,7 @@ def regioned(*counts: tuple[int, int, int]) -> Trial:
     none, nobody = regions.Variation(0.0, 0.0), np.zeros(0)
     return Trial(
         regions=tuple(
-            RegionTrial(f"{number}", regions.Matches(*three, iou_sum=0.0), 1.0, none, nobody, nobody, nobody)
+            RegionTrial(f"{number}", regions.Matches(*three), 1.0, none, nobody, nobody, nobody)
             for number, three in enumerate(counts)
         )
     )

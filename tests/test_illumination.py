@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from micro.illumination import Scaling, grain, percentiles, substrate, substrate_noise, thumbnail, uniform
+from micro.illumination import Scaling, grain, percentiles, substrate, substrate_noise, thumbnail
 
 
 def contrast(pixels, scaling):
@@ -18,13 +18,6 @@ def lit(height_px, width_px, *, seed=0, noise=2.0):
     far = ((y / height_px - 0.45) ** 2 + (x / width_px - 0.6) ** 2) / 0.5
     surface = (1 - 0.25 * far)[..., np.newaxis] * np.array([129.0, 113.0, 155.0])
     return surface + np.random.default_rng(seed).normal(0, noise, surface.shape), surface
-
-
-def test_uniform_centres_an_evenly_lit_image_and_survives_a_blank_one():
-    ramp = np.tile(np.arange(101, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 50, 1))
-    assert uniform(ramp).center.item() == 50
-    assert uniform(ramp).spread.item() == pytest.approx(49)
-    assert uniform(np.zeros((5, 5, 3), np.uint8)).spread.tolist() == [[[1]], [[1]], [[1]]]
 
 
 def test_a_window_of_a_surface_equals_that_part_of_the_whole_surface():

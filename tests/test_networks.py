@@ -69,11 +69,11 @@ def test_the_same_seed_builds_the_same_weights(spec):
 
 
 def test_each_level_doubles_the_stride():
-    assert [networks.stride(unet(levels=levels)) for levels in (3, 4, 5)] == [8, 16, 32]
+    assert [unet(levels=levels).stride_px for levels in (3, 4, 5)] == [8, 16, 32]
 
 
 def test_a_classifier_has_no_grid_to_keep_to():
-    assert networks.stride(classifier()) == 1
+    assert classifier().stride_px == 1
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "se_resnet50", "timm-mobilenetv3_large_100"])
@@ -238,9 +238,9 @@ def test_the_chosen_halo_leaves_no_seam_and_the_next_smaller_one_does(small_tile
     network, image = accelerate(trained(spec)), drawn_input(1, 1, 128)
     halo_px = reach.choose_halo(network, spec, image, tolerance=1e-3)
     assert 0 < halo_px <= 72
-    assert halo_px % networks.stride(spec) == 0
+    assert halo_px % spec.stride_px == 0
     assert reach.share_differing(network, spec, image, halo_px) < 1e-3
-    assert reach.share_differing(network, spec, image, halo_px - networks.stride(spec)) >= 1e-3
+    assert reach.share_differing(network, spec, image, halo_px - spec.stride_px) >= 1e-3
 
 
 def test_a_halo_of_the_whole_reach_leaves_no_difference(small_tiles):

@@ -21,7 +21,6 @@ def test_a_partition_under_other_names_is_the_same_partition():
     matches = score.match(cells)
     assert (matches.matched, matches.only_found, matches.only_truth) == (20, 0, 0)
     assert matches.f1 == matches.average_precision == 1
-    assert matches.mean_matched_iou == pytest.approx(1)
 
 
 def test_cutting_equal_regions_in_half_costs_one_bit_of_split_and_no_merge():
@@ -60,10 +59,9 @@ def test_one_hit_one_miss_and_one_ghost_are_counted_as_such():
     found[:10, :8], found[20:, :5] = 5, 6
     matches = score.match(score.overlap(truth, found))
     assert (matches.matched, matches.only_found, matches.only_truth) == (1, 1, 1)
-    assert matches.mean_matched_iou == pytest.approx(0.8)
     assert matches.f1 == pytest.approx(0.5)
     assert matches.average_precision == pytest.approx(1 / 3)
-    assert score.match(score.overlap(truth, found), iou=0.81).matched == 0
+    assert [score.match(score.overlap(truth, found), iou=iou).matched for iou in (0.8, 0.81)] == [1, 0]
 
 
 def test_a_region_cut_into_two_halves_has_one_partner():
@@ -78,7 +76,6 @@ def test_the_background_is_no_object():
     nothing = score.match(score.overlap(empty, empty))
     assert (nothing.matched, nothing.only_found, nothing.only_truth) == (0, 0, 0)
     assert nothing.f1 == 1
-    assert nothing.mean_matched_iou is None
     ghost = score.match(score.overlap(empty, empty + 1))
     assert (ghost.only_found, ghost.f1) == (1, 0)
 
@@ -116,7 +113,6 @@ def test_the_matches_of_images_add_up():
     parts = [score.match(score.overlap(blobs(a), blobs(a + 1))) for a in range(3)]
     total = score.pooled(parts)
     assert total.matched + total.only_truth == 60
-    assert total.iou_sum == pytest.approx(sum(part.iou_sum for part in parts))
 
 
 @pytest.mark.parametrize(
@@ -146,5 +142,4 @@ def test_pairs_are_named_by_their_labels():
     found[:8, :6], found[10:, :4] = 2, 7
     together = score.pairs(score.overlap(truth, found))
     assert (together.truth.tolist(), together.found.tolist()) == ([5], [2])
-    assert together.iou == pytest.approx([0.75])
     assert len(score.pairs(score.overlap(truth, 0 * found)).truth) == 0

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from micro import formats
-from micro.annotations.shapes import BadShape, Draw, ellipse, polygons, runs
+from micro.annotations.shapes import BadShape, Draw, ellipse, polygons, rectangle, runs
 from micro.annotations.sheet import BadDocument, Document, Gathering, Sheet, bare_name
 from micro.errors import UnreadableImage
 from micro.micrograph import Micrograph
@@ -108,15 +108,13 @@ def _shape(shape: ElementTree.Element) -> Draw:
     if shape.tag == "polygon":
         pairs = [pair.split(",") for pair in shape.get("points", "").split(";") if pair]
         try:
-            return polygons([[np.array(pairs, np.float64).reshape(-1, 2)]])
+            corners = np.array(pairs, np.float64).reshape(-1, 2)
         except ValueError as fault:
-            if isinstance(fault, BadShape):
-                raise
             raise BadShape("has points that are no numbers") from fault
+        return polygons([[corners]])
     if shape.tag == "box":
-        corners = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
-        x0, y0, x1, y1 = corners
-        return _turned_box(x0, y0, x1, y1, _number(shape, "rotation", "0"))
+        x0, y0, x1, y1 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return rectangle(x0, y0, x1, y1, _number(shape, "rotation", "0"), about_middle=True)
     if shape.tag == "ellipse":
         x, y, radius_x, radius_y = (_number(shape, key) for key in ("cx", "cy", "rx", "ry"))
         return ellipse(x, y, radius_x, radius_y, _number(shape, "rotation", "0"))
@@ -126,16 +124,6 @@ def _shape(shape: ElementTree.Element) -> Draw:
         raise BadShape("has runs that are no numbers") from fault
     part = (_whole(shape, "height"), _whole(shape, "width"))
     return runs(counts, part, (_whole(shape, "top"), _whole(shape, "left")), by_column=False)
-
-
-def _turned_box(x0: float, y0: float, x1: float, y1: float, degrees: float) -> Draw:
-    """Return a box that was turned about its middle."""
-    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    angle = np.deg2rad(degrees)
-    half = np.array([x1 - x0, y1 - y0]) / 2
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return polygons([[middle + corners @ turn]])
 
 
 def _number(shape: ElementTree.Element, key: str, default: str = "") -> float:

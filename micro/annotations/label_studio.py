@@ -49,8 +49,6 @@ class _Result(FilePart):
 class _Said(FilePart):
     result: list[_Result]
     was_cancelled: bool = False
-    completed_by: Any = None
-    id: int | str = ""
 
 
 class _Task(FilePart):
@@ -95,16 +93,8 @@ def document(content: Any, source: str) -> Document:
                 continue
             problems += gathering.problems
             left_out += gathering.left_out
-            sheets.append(
-                Sheet(
-                    source,
-                    name,
-                    tuple(gathering.regions),
-                    next(iter(sizes), None),
-                    choices[0] if choices else None,
-                    str(said.completed_by or said.id),
-                )
-            )
+            stated = next(iter(sizes), None)
+            sheets.append(Sheet(source, name, tuple(gathering.regions), stated, choices[0] if choices else None))
     return Document("Label Studio", tuple(sheets), tuple(problems), left_out)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydantic import FiniteFloat
 
-from micro.annotations.shapes import BadShape, Draw, Patch, Ring, ellipse, polygons, rectangle, union
+from micro.annotations.shapes import BadShape, Draw, Ring, ellipse, placed, polygons, rectangle, union
 from micro.annotations.sheet import Document, FilePart, Gathering, Sheet, bare_name, checked
 
 _NO_AREA = ("point", "points", "line", "linestrip")
@@ -96,12 +96,4 @@ def _mask(text: str, points: Ring) -> Draw:
     if pixels is None:
         raise BadShape("has a mask that is no PNG")
     left, top = (round(float(edge)) for edge in points.min(axis=0))
-    inside = np.asarray(pixels) > 0
-
-    def draw(shape_px: tuple[int, int]) -> Patch:
-        height, width = inside.shape
-        if min(top, left) < 0 or top + height > shape_px[0] or left + width > shape_px[1]:
-            raise BadShape(f"is a mask of {height} x {width} px at row {top} and column {left}, outside the image")
-        return Patch(inside, top, left)
-
-    return draw
+    return partial(placed, np.asarray(pixels) > 0, (top, left))

@@ -81,10 +81,10 @@ def polygons(parts: Sequence[Sequence[Ring]]) -> Draw:
     return lambda shape_px: _united([_enclosed(rings, shape_px) for rings in parts])
 
 
-def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0) -> Draw:
-    """Return how to draw a rectangle that was turned by so many degrees about its corner (x0, y0)."""
+def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0, *, about_middle: bool = False) -> Draw:
+    """Return how to draw a rectangle that was turned by so many degrees about its corner (x0, y0), or its middle."""
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
-    return polygons([[_turned(corners, corners[0], degrees)]])
+    return polygons([[_turned(corners, corners.mean(axis=0) if about_middle else corners[0], degrees)]])
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> Draw:
@@ -111,14 +111,19 @@ def runs(
     def draw(image_px: tuple[int, int]) -> Patch:
         if corner_px is None and shape_px != image_px:
             raise BadShape(f"is a mask of {height} x {width} px, and its image is {image_px[0]} x {image_px[1]}")
-        top, left = corner_px or (0, 0)
-        if min(top, left) < 0 or top + height > image_px[0] or left + width > image_px[1]:
-            raise BadShape(f"is a mask of {height} x {width} px at row {top} and column {left}, outside the image")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         inside = flat.reshape(width, height).T if by_column else flat.reshape(height, width)
-        return Patch(inside, top, left)
+        return placed(inside, corner_px or (0, 0), image_px)
 
     return draw
+
+
+def placed(inside: NDArray[np.bool_], corner_px: tuple[int, int], image_px: tuple[int, int]) -> Patch:
+    """Return a mask (y, x) with its first pixel at corner_px; raise BadShape where it leaves the image."""
+    (height, width), (top, left) = inside.shape, corner_px
+    if min(top, left) < 0 or top + height > image_px[0] or left + width > image_px[1]:
+        raise BadShape(f"is a mask of {height} x {width} px at row {top} and column {left}, outside the image")
+    return Patch(inside, top, left)
 
 
 def union(parts: Sequence[Draw]) -> Draw:

@@ -37,7 +37,6 @@ class Sheet:
     shape_px: height and width of the image, where the file states them.
     regions: in the order in which they were drawn; later ones lie over earlier ones.
     class_name: of the whole image, where the file gives one.
-    annotator: who said it, where the file tells.
     """
 
     source: str
@@ -45,7 +44,6 @@ class Sheet:
     regions: tuple[Region, ...] = ()
     shape_px: tuple[int, int] | None = None
     class_name: str | None = None
-    annotator: str = ""
     stem_only: bool = False
 
 

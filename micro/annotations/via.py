@@ -163,7 +163,7 @@ def _gather(gathering: Gathering, number: int, outline: _Outline, class_name: st
 
 
 def _shape(outline: _Outline) -> Draw:
-    if outline.name in ("polygon", "polyline"):
+    if outline.name == "polygon":
         if len(outline.all_points_x) != len(outline.all_points_y):
             raise BadShape(f"has {len(outline.all_points_x)} x and {len(outline.all_points_y)} y")
         return polygons([[np.array([outline.all_points_x, outline.all_points_y], np.float64).T]])

@@ -85,12 +85,11 @@ def calibrate(
         # limits and temperature go together, so the card's temperature is put aside
         plain = replace(chosen, card=chosen.card.model_copy(update={"temperature": 1.0}))
         answers = trial.run(Engine(plain, device=device), unseen_images(chosen, seen))
-    assert answers.truth is not None
-    assert answers.probabilities is not None
+    truth, probabilities = answers.frames()
     names = tuple(name.strip() for name in ok_classes.split(",") if name.strip())
-    classes = [answers.class_names[number] for number in answers.truth]
+    classes = [answers.class_names[number] for number in truth]
     parts = fold_numbers(answers.groups, classes, FOLDS, 0)
-    found = study(answers.truth, answers.probabilities, answers.class_names, names, wishes, parts)
+    found = study(truth, probabilities, answers.class_names, names, wishes, parts)
     decision = found.decision.model_copy(update={"weights_sha256": chosen.card.weights_sha256})
     Recipe(model=model, decision=decision).save(out_file)
     out.print(f"{len(classes)} frames that the bundle never saw\n{found.describe()}\nRecipe: {out_file}")

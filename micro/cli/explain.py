@@ -40,7 +40,7 @@ def explain(
     found = find(sources)
     chosen = bundle.load(model)
     from micro.engine.explain import Explainer
-    from micro.report.explained import explained, places, write_picture
+    from micro.report.explained import heated, places, write_picture
 
     place_of = places(found, out_dir)
     explainer, reader = Explainer(chosen, device), Reader(0)
@@ -53,7 +53,7 @@ def explain(
             err.print(f"left out: {fault}")
             continue
         said = explainer.explain(image, class_name)
-        write_picture(explained(said, image), place_of[source.name])
+        write_picture(heated(image, said.heat), place_of[source.name])
         score = said.prediction.class_scores[said.class_name]
         out.print(f"{image.name}: {said.class_name}, {score:.3f}. {place_of[source.name]}")
     return code

@@ -1,6 +1,5 @@
 """`micro predict`: images in, results out."""
 
-import json
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -225,14 +224,11 @@ def _recipe(
 
 
 def _setting(text: str) -> "tuple[str, Setting]":
-    """Read key=value; a value that looks like a number or a truth is one."""
+    """Read key=value."""
     from micro.errors import BadSetting
+    from micro.recipe import setting_of
 
     key, equals, value = text.partition("=")
     if not (equals and key):
         raise BadSetting(f"--set {text}: write it as key=value.")
-    try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
-    return key, parsed if isinstance(parsed, bool | int | float) else value
+    return key, setting_of(value)

@@ -19,7 +19,7 @@ from micro import networks, tasks
 from micro.card import Card, NetworkSpec
 from micro.decide import OK, together
 from micro.engine.stream import Item, Lanes, Result, stream
-from micro.errors import BadSetting, BrokenBundle, MicroError, UnknownPixelSize, UnreadableImage
+from micro.errors import BadSetting, MicroError, UnknownPixelSize, UnreadableImage
 from micro.formats import MAX_PIXELS
 from micro.illumination import Scaling
 from micro.micrograph import Micrograph
@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         self.card = bundle.card
         self.recipe = recipe or Recipe(model=bundle.card.name)
-        self.task = tasks.find(bundle.card.task).named(bundle.card.segmenter.outputs if bundle.card.segmenter else ())
+        self.task = tasks.of(bundle.card)
         self.settings = tasks.settings_of(self.task, bundle.card, self.recipe)
         self.device = pick_device(device)
         self.maker = Maker(bundle.card.name, bundle.card.version, bundle.card.weights_sha256)
@@ -86,7 +86,7 @@ class Engine:
             graph = bundle.graph()
             self._namer = steady(self._classifier) if graph is None else Graph(graph)
         if bundle.card.segmenter is not None:
-            stride = networks.stride(bundle.card.segmenter)
+            stride = bundle.card.segmenter.stride_px
             self._tiling = Tiling(
                 size_px=tile_px - tile_px % stride, halo_px=bundle.card.segmenter.halo_px, stride_px=stride
             )
@@ -349,22 +349,7 @@ class Engine:
         return moved.sub_(center).div_(spread)
 
     def _network(self, kind: str, spec: NetworkSpec | None, weights: bundles.Weights) -> nn.Module | None:
-        if spec is None:
-            return None
-        network = networks.build(spec)
-        prefix = f"{kind}."
-        state = {
-            name.removeprefix(prefix): torch.from_numpy(value)
-            for name, value in weights.items()
-            if name.startswith(prefix)
-        }
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as fault:
-            raise BrokenBundle(
-                f"{self.card.name}: its weights do not fit the {kind} that its card describes. {fault}"
-            ) from fault
-        return accelerate(network).to(self.device)
+        return None if spec is None else accelerate(networks.trained(self.card, kind, weights)).to(self.device)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()

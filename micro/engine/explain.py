@@ -56,11 +56,8 @@ class Explainer:
             )
         self._outputs = spec.outputs
         # the engine's own network is rewritten for speed and has no layers to look into
-        self._network = networks.build(spec).eval().requires_grad_(False)
-        weights = bundle.weights()
-        state = {name: torch.from_numpy(weights[f"classifier.{name}"]) for name in self._network.state_dict()}
-        self._network.load_state_dict(state)
-        self._network.to(self.engine.device)
+        plain = networks.trained(bundle.card, "classifier", bundle.weights())
+        self._network = plain.eval().requires_grad_(False).to(self.engine.device)
         self._first_px: float | None = None
 
     def explain(self, image: Micrograph, class_name: str | None = None) -> Explanation:

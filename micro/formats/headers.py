@@ -142,10 +142,8 @@ def _png(data: bytes, name: str) -> Header:
             per_m = _per_m(*struct.unpack_from(">II", data, at + 8))
         at = end + 4
     assert size is not None
-    row_bytes = 1 + (width * channels * bits + 7) // 8
-    if row_bytes * height <= 2**40 and row_bytes * height > 1040 * idat_bytes + 4096:
-        if width * height > MAX_PIXELS:
-            check_size(width, height, name)
+    check_size(width, height, name)
+    if (1 + (width * channels * bits + 7) // 8) * height > 1040 * idat_bytes + 4096:
         raise truncated(name)  # deflate packs at most 1032 : 1, so these blocks cannot hold that image
     return Header("PNG", width, height, frames, grey, alpha, palette, bits, per_m)
 

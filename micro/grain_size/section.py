@@ -110,7 +110,7 @@ def without_small(labels: NDArray[np.integer], min_area_px: int) -> NDArray[np.i
     without = np.where(gone, 0, labels)
     if kept.any():
         taken = gone & _adjoining(_shared_out(numbered, labels), small)
-        without[taken] = _filled(labels, kept)[0][taken]
+        without[taken] = measure.filled(labels, kept)[0][taken]
     return without
 
 
@@ -145,23 +145,13 @@ def _shared_out(numbered: NDArray[np.int32], labels: NDArray[np.integer]) -> NDA
     empty = numbered == 0
     if not empty.any():
         return numbered
-    closed, distance_px = _filled(numbered, ~empty)
+    closed, distance_px = measure.filled(numbered, ~empty)
     closed[labels < 0] = 0
     core = distance_px > WIDEST_BOUNDARY_PX / 2
     if core.any():  # a place is what a disc of that width fits into: the rim around its core belongs to it
         from_core_px = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
         closed[empty & (from_core_px <= WIDEST_BOUNDARY_PX / 2)] = 0
     return np.asarray(closed, np.int32)
-
-
-def _filled(values: NDArray[Pixel], known: NDArray[np.bool_]) -> tuple[NDArray[Pixel], NDArray[np.float32]]:
-    """Return values (Y, X) in which each that is not known is that of the nearest known one, and its distance."""
-    distance_px, nearest = cv2.distanceTransformWithLabels(
-        (~known).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    value_of = np.zeros(int(nearest.max()) + 1, values.dtype)
-    value_of[nearest[known]] = values[known]
-    return np.where(known, values, value_of[nearest]), np.asarray(distance_px, np.float32)
 
 
 def _beside(labels: NDArray[Pixel]) -> tuple[tuple[NDArray[Pixel], NDArray[Pixel]], ...]:

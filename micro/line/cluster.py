@@ -68,14 +68,13 @@ class Cluster:
     def of(cls, chosen: Bundle, recipe: Recipe, device: str, address: str, workers: int | None) -> Self:
         """Return the cluster whose workers answer with a bundle; device: what each runs on, as for an Engine."""
         card = chosen.card
-        task = tasks.find(card.task).named(card.segmenter.outputs if card.segmenter else ())
         is_installed = bundles.installed().get(recipe.model) == chosen.folder
         model = recipe.model if is_installed else str(chosen.folder.absolute())
         return cls(
             address=address,
             open_engine=partial(engine_of, model, recipe, device),
             maker=Maker(card.name, card.version, card.weights_sha256),
-            settings=tasks.settings_of(task, card, recipe),
+            settings=tasks.settings_of(tasks.of(card), card, recipe),
             reference=chosen.reference(),
             workers=workers,
             takes_cards=device != "cpu",

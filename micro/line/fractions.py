@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from micro import formats
@@ -43,14 +41,10 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
     Raises MicroError where there is no such run or it goes on, no image in it has regions, or a field has no room for
     the points.
     """
-    try:
-        fields = fields_of(folder)
-        named = _rows(folder / "regions.parquet")
-    except (OSError, pa.ArrowInvalid, KeyError) as fault:
-        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    fields = fields_of(folder)
     undone(folder)
     classes: dict[tuple[str, str], dict[int, str]] = {_image(row): {} for row in fields.values()}
-    for region in named:
+    for region in tables.rows(folder, "regions"):
         if _image(region) in classes:
             classes[_image(region)][region["index"]] = region["class"]
     phases = sorted({phase for field in classes.values() for phase in field.values()})
@@ -79,13 +73,13 @@ def of_run(folder: Path, grid: int = 10) -> tuple[PhaseFractions, ...]:
 
 def fields_of(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Return the rows of the images that are fields, by name."""
-    last = tables.last_contents(_rows(folder / "images.parquet"))
+    last = tables.last_contents(tables.rows(folder, "images"))
     return {name: row for name, row in last.items() if row["labels"]}
 
 
 def left_out(folder: Path) -> dict[str, str]:
     """Return the images of a run that are no fields, each with the reason; where `of_run` finds fields."""
-    return tables.left_out(_rows(folder / "images.parquet")) | undone_named(folder)
+    return tables.left_out(tables.rows(folder, "images")) | undone_named(folder)
 
 
 def _image(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -106,8 +100,3 @@ def _regions(path: Path, class_of: dict[int, str]) -> Regions:
         raise MicroError(f"{path}: no class is known for the regions {', '.join(map(str, strange[:5]))}.")
     numbers = range(1, max(class_of, default=0) + 1)
     return Regions(labels, tuple(class_of.get(number, "") for number in numbers), np.ones(len(numbers), np.float32))
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
-    return rows

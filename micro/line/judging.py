@@ -45,8 +45,8 @@ class Judge:
                 f"{recipe.model}: not the bundle that judged {folder}, of which frames were corrected. Install "
                 f"{facts['bundle']['name']} {facts['bundle']['version']}, which knows what may ship."
             )
-        task = tasks.find(card.task).named(card.segmenter.outputs if card.segmenter else ())
-        return cls(folder, task, task.settings.model_validate({**card.settings, **recipe.settings}), recipe)
+        task = tasks.of(card)
+        return cls(folder, task, tasks.settings_of(task, card, recipe), recipe)
 
     def corrected(self, row: Row, regions: Sequence[Row], said: Correction) -> tuple[Row, list[Row]]:
         """Return the rows of a frame and of its regions as a person says that they are."""

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from micro.errors import MicroError
+from micro.formats.storage import replacing
 from micro.line import RECORD_NAME
 from micro.line.identity import Identity
 from micro.line.watcher import RunSummary
@@ -49,9 +49,8 @@ class Record:
         facts = {"state": state, **self._facts, **times, "counts": counts}
         if drift is not None:
             facts["drift"] = drift
-        draft = self._out / f".{uuid.uuid4().hex}.part"
-        draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
-        draft.replace(self._out / RECORD_NAME)
+        with replacing(self._out / RECORD_NAME) as draft:
+            draft.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Any]:

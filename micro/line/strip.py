@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
 from micro.decide import NG, OK, REVIEW
 from micro.decide.acceptance import Defect, Rules, StripVerdict, Unclear, judge_strip
-from micro.errors import BadSetting, MicroError
+from micro.errors import BadSetting
 from micro.line import tables
 from micro.line.corrections import last_words
 from micro.line.judging import Judge
@@ -134,13 +132,10 @@ def of_run(folder: Path, layout: Layout, rules: Rules | None = None, store: str 
     Raises MicroError where there is no such run or it goes on, or frames were corrected and the bundle that judged them
     is not there to say which classes may ship; BadSetting where the layout does not fit the run.
     """
-    try:
-        images = [*tables.last_contents(_rows(folder / "images.parquet")).values()]
-        regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-        for row in _rows(folder / "regions.parquet"):
-            regions[row["image"], row["sha256"]].append(row)
-    except (OSError, pa.ArrowInvalid) as fault:
-        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    images = [*tables.last_contents(tables.rows(folder, "images")).values()]
+    regions: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in tables.rows(folder, "regions"):
+        regions[row["image"], row["sha256"]].append(row)
     to_do = undone(folder)
     if rules is not None:
         _refuse_unknown(rules, layout, folder, images, regions.values())
@@ -473,8 +468,3 @@ def _words(each: Returning) -> str:
         f"on the {each.side}, {each.across_mm:.0f} mm from the left edge: {period.marks} marks, {period.missed} turns "
         f"without one. A roll of {period.roll_diameter_mm:.1f} mm diameter{roll}."
     )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
-    return rows

@@ -1,9 +1,8 @@
 """The ledger as tables for people and programs: CSV and Parquet, one row an image and one a region."""
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import sqlalchemy as sa
 
+from micro.errors import MicroError
+from micro.formats.storage import replacing
 from micro.line.schema import DONE, QUARANTINED, images, regions
 
 _IMAGE_HEAD = {
@@ -43,6 +44,8 @@ _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": 
 _HAS_RESULT = images.c.state.in_((DONE, QUARANTINED))
 _IN_ORDER = (images.c.name, images.c.stored, images.c.id)
 
+REGIONS_AT_ONCE = 20_000
+
 Cells = dict[str, Sequence[Any]]
 """Rows as columns: name -> one cell a row."""
 
@@ -66,6 +69,22 @@ def export(database: sa.Engine, folder: Path) -> None:
     measures = {name: _TYPES[kinds[name]] for name in order}
     region_schema = pa.schema({**_REGION_HEAD, **measures, **_REGION_TAIL})
     _write(folder / "regions", region_schema, region_cells(database))
+
+
+def read(folder: Path, name: str) -> pa.Table:
+    """Return the table "images" or "regions" of a run, as `export` wrote it; raise MicroError where there is none."""
+    try:
+        found = pa.parquet.read_table(folder / f"{name}.parquet")
+        found.select(("image", "sha256"))  # what every table of a run has
+    except (OSError, pa.ArrowInvalid, KeyError) as fault:
+        raise MicroError(f"{folder}: holds no tables of a run ({fault}). Name the --out of `micro predict`.") from fault
+    return found
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of such a table; see `read`."""
+    found: list[dict[str, Any]] = read(folder, name).to_pylist()
+    return found
 
 
 def last_contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -103,12 +122,12 @@ def image_cells(database: sa.Engine, count: int = 5000) -> Iterator[Cells]:
         yield {**cells, **_spread(scores, "p_"), "notes": notes}
 
 
-def region_cells(database: sa.Engine, count: int = 20000) -> Iterator[Cells]:
+def region_cells(database: sa.Engine) -> Iterator[Cells]:
     """Yield the regions with `image` and `sha256` of their image, in the order of images and labels."""
     plain = [column for column in regions.c if column is not regions.c.columns]
     query = sa.select(images.c.name.label("image"), images.c.sha256, *plain, _packed(regions.c.columns))
     query = query.join_from(regions, images).where(_HAS_RESULT)
-    for cells in _batches(database, query.order_by(*_IN_ORDER, regions.c.index), count):
+    for cells in _batches(database, query.order_by(*_IN_ORDER, regions.c.index), REGIONS_AT_ONCE):
         yield {**_spread(_unpacked(cells.pop("columns"))), **cells}
 
 
@@ -160,22 +179,11 @@ def _wider(kind: str, other: str) -> str:
 
 def _write(stem: Path, schema: pa.Schema, batches: Iterable[Cells]) -> None:
     with ExitStack() as stack:
-        csv = stack.enter_context(_replacing(stem.with_suffix(".csv")))
-        parquet = stack.enter_context(_replacing(stem.with_suffix(".parquet")))
+        csv = stack.enter_context(replacing(stem.with_suffix(".csv")))
+        parquet = stack.enter_context(replacing(stem.with_suffix(".parquet")))
         with pa.csv.CSVWriter(csv, schema) as lines, pa.parquet.ParquetWriter(parquet, schema) as groups:
             for cells in batches:
                 nothing = [None] * len(cells["image"])
                 table = pa.table({name: cells.get(name, nothing) for name in schema.names}, schema=schema)
                 lines.write_table(table)
                 groups.write_table(table)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft that takes the place of `path` when all went well."""
-    draft = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

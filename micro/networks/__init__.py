@@ -1,13 +1,16 @@
 """A spec becomes a torch module with random weights; nothing is ever downloaded."""
 
+from collections.abc import Mapping
 from typing import cast
 
+import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from micro.card import NetworkSpec
-from micro.errors import BadSetting
+from micro.card import Card, NetworkSpec
+from micro.errors import BadSetting, BrokenBundle
 from micro.networks.lenet import LenetAlexnet, lenet5
 
 SEGMENTERS = ("resnet18", "resnet34", "mobilenet_v2")
@@ -37,11 +40,28 @@ LEVELS = range(3, 6)
 def build(spec: NetworkSpec) -> nn.Module:
     """Return the network of a spec with random weights, in training mode; seed with torch.manual_seed.
 
-    A segmenter turns (N, C, Y, X) with Y and X multiples of `stride` into logits (N, K, Y, X), a classifier into logits
-    (N, K). Raises BadSetting for a network that is not offered.
+    A segmenter turns (N, C, Y, X) with Y and X multiples of its `stride_px` into logits (N, K, Y, X), a classifier
+    into logits (N, K). Raises BadSetting for a network that is not offered.
     """
     refuse_unknown(spec)
     return _segmenter(spec) if spec.kind == "unet" else _classifier(spec)
+
+
+def trained(card: Card, kind: str, weights: Mapping[str, NDArray[np.generic]]) -> nn.Module:
+    """Return the network of a bundle that is its "segmenter" or "classifier", with its weights, in training mode.
+
+    weights: of the whole bundle, by names that begin with the kind. Raises BrokenBundle where they do not fit.
+    """
+    spec = card.segmenter if kind == "segmenter" else card.classifier
+    assert spec is not None
+    network = build(spec)
+    mine = {name.partition(".")[2]: value for name, value in weights.items() if name.startswith(f"{kind}.")}
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in mine.items()})
+    except RuntimeError as fault:
+        said = f"{card.name}: its weights do not fit the {kind} that its card describes. {fault}"
+        raise BrokenBundle(said) from fault
+    return network
 
 
 def imagenet(spec: NetworkSpec) -> dict[str, Tensor]:
@@ -79,12 +99,6 @@ def learns_sooner_in_bfloat16(spec: NetworkSpec) -> bool:
     """
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("amx_bf16")) and not (spec.kind == "classifier" and spec.encoder_name.startswith(CHANNELWISE))
-
-
-def stride(spec: NetworkSpec) -> int:
-    """Return the edge in px of the coarsest grid that a network works on; tiles start on multiples of it."""
-    refuse_unknown(spec)
-    return spec.stride_px
 
 
 def refuse_unknown(spec: NetworkSpec) -> None:

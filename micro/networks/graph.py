@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from micro.card import NetworkSpec
 from micro.errors import BadSetting
-from micro.networks import stride
 
 OPSET = 18
 
@@ -47,7 +46,7 @@ def write(network: nn.Module, spec: NetworkSpec, path: Path, answer: str) -> Non
         raise BadSetting(f'ONNX needs further packages ({fault.name}): pip install "micro[export]".') from fault
     sizes: dict[int, object] = {0: torch.export.Dim("batch", min=1, max=1024)}
     if spec.kind == "unet":
-        sizes |= {axis: stride(spec) * torch.export.Dim(name, min=1, max=1024) for axis, name in ((2, "y"), (3, "x"))}
+        sizes |= {axis: spec.stride_px * torch.export.Dim(name, min=1, max=1024) for axis, name in ((2, "y"), (3, "x"))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
         torch.onnx.export(
@@ -66,5 +65,5 @@ def write(network: nn.Module, spec: NetworkSpec, path: Path, answer: str) -> Non
 
 def example(spec: NetworkSpec) -> Tensor:
     """Return two tiles or frames of noise that a network of this spec takes."""
-    edge = spec.input_px or 4 * stride(spec)
+    edge = spec.input_px or 4 * spec.stride_px
     return torch.rand(2, spec.in_channels, edge, edge, generator=torch.Generator().manual_seed(0))

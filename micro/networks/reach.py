@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from micro.card import NetworkSpec
-from micro.networks import build, stride
+from micro.networks import build
 from micro.tiles import Tiling, tiles
 
 TOLERANCE = 1 / 20_000  # of the pixels; a quarter of what is promised for the labels made from the maps
@@ -34,7 +34,7 @@ def measure_reach(spec: NetworkSpec) -> Reach:
     for name, weight in network.named_parameters():
         # means, not sums: nothing overflows, nor fades to zero in double precision
         weight.data.fill_(0 if name.endswith("bias") else 1 if weight.ndim == 1 else 1 / weight[0].numel())
-    cell = stride(spec)
+    cell = spec.stride_px
     reach = Reach(0, 0)
     edge = 16 * cell  # an even number of cells, and the middle between two
     while max(reach.above_px, reach.below_px) >= edge // 2 - cell or not reach.below_px:
@@ -57,12 +57,12 @@ def choose_halo(network: nn.Module, spec: NetworkSpec, images: Tensor, tolerance
     tolerance: share of pixels and maps that may change sides of a probability of one half.
     """
     images = _squared(images)
-    candidates_px = range(0, WIDEST_PX + 1, stride(spec))
+    candidates_px = range(0, WIDEST_PX + 1, spec.stride_px)
     with torch.inference_mode():
         whole = _sides(network, images)
 
         def is_enough(halo_px: int) -> bool:
-            return _share_differing(network, images, whole, _tiling(halo_px, stride(spec))) < tolerance
+            return _share_differing(network, images, whole, _tiling(halo_px, spec.stride_px)) < tolerance
 
         # more halo is never worse, so that halving finds the first that is enough
         return candidates_px[bisect_left(candidates_px, True, hi=len(candidates_px) - 1, key=is_enough)]
@@ -75,7 +75,7 @@ def share_differing(network: nn.Module, spec: NetworkSpec, images: Tensor, halo_
     """
     images = _squared(images)
     with torch.inference_mode():
-        return _share_differing(network, images, _sides(network, images), _tiling(halo_px, stride(spec)))
+        return _share_differing(network, images, _sides(network, images), _tiling(halo_px, spec.stride_px))
 
 
 def _share_differing(network: nn.Module, images: Tensor, whole: Tensor, tiling: Tiling) -> float:

@@ -35,7 +35,7 @@ class Axis:
         """Return round values along the axis, at most seven."""
         if self.is_log:
             return _log_ticks(self.low, self.high)
-        return _even_ticks(self.low, self.high, least_step=1 if self.is_whole else 0)
+        return even_ticks(self.low, self.high, least_step=1 if self.is_whole else 0)
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,9 @@ def _said(value: float) -> str:
     return f"{value:g}"
 
 
-def _even_ticks(low: float, high: float, least_step: float) -> list[float]:
-    rough = max((high - low) / MOST_TICKS, least_step)
+def even_ticks(low: float, high: float, *, most: int = MOST_TICKS, least_step: float = 0) -> list[float]:
+    """Return round values from low to high, at most so many and one more."""
+    rough = max((high - low) / most, least_step, 1e-10)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)

@@ -9,20 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.engine.explain import Explanation
+from micro import formats
 from micro.errors import BadSetting
 from micro.line.sources import Source
 from micro.micrograph import Micrograph
-from micro.report.pictures import Shown, shown
+from micro.report.pictures import Shown, enlarged
 
 EDGE_PX = 512
 # How much of the heat's colour is laid over the frame where most speaks for the class.
 STRONGEST = 0.65
-
-
-def explained(said: Explanation, image: Micrograph) -> Shown:
-    """Return the frame and, at its right, the frame under what spoke for its class (Y, X, 3)."""
-    return heated(image, said.heat)
 
 
 def heated(image: Micrograph, heat: NDArray[np.float32]) -> Shown:
@@ -30,9 +25,7 @@ def heated(image: Micrograph, heat: NDArray[np.float32]) -> Shown:
 
     heat: (Y, X), 0..1.
     """
-    frame = shown(image, EDGE_PX)
-    times = max(1, EDGE_PX // max(frame.shape[:2]))
-    frame = np.asarray(cv2.resize(frame, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST), np.uint8)
+    frame = enlarged(image, EDGE_PX)
     heat = np.asarray(cv2.resize(heat, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     colour = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     share = STRONGEST * np.sqrt(heat)[..., np.newaxis]
@@ -62,6 +55,4 @@ def places(sources: Sequence[Source], folder: Path) -> dict[str, Path]:
 def write_picture(picture: Shown, place: Path) -> None:
     """Write a picture as PNG, and the folders that it lies in."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", picture[..., ::-1])
-    assert done
-    place.write_bytes(data.tobytes())
+    formats.write_image(place, Micrograph(picture))

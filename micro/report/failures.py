@@ -1,13 +1,10 @@
 """Where an answer is wrong: the worst part of an image, with what was drawn and what was found laid over it."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from micro.micrograph import Micrograph
 from micro.report import pictures
 from micro.report.pictures import DRAWN, FOUND, Shown
 from micro.score import regions
@@ -47,11 +44,11 @@ def failure(case: Case, annotation: Annotation) -> Failure:
     """
     shape_px = (case.image.height_px, case.image.width_px)
     if case.truth is None or case.found is None:
-        return Failure(_view(case.image), None, slice(0, shape_px[0]), slice(0, shape_px[1]))
+        return Failure(pictures.enlarged(case.image, EDGE_PX), None, slice(0, shape_px[0]), slice(0, shape_px[1]))
     wrong = _wrong(case.truth, case.found, annotation)
     rows, columns = _window(wrong.false | wrong.missed, case.truth >= 0)
     truth, found = (np.ascontiguousarray(each[rows, columns], np.int32) for each in (case.truth, case.found))
-    plain = _view(replace(case.image, pixels=case.image.pixels[rows, columns]))
+    plain = pictures.enlarged(replace(case.image, pixels=case.image.pixels[rows, columns]), EDGE_PX)
     overlay = pictures.tinted(plain, truth < 0, UNKNOWN)
     overlay = pictures.tinted(overlay, wrong.missed[rows, columns], DRAWN)
     overlay = pictures.tinted(overlay, wrong.false[rows, columns], FOUND)
@@ -79,9 +76,3 @@ def _window(wrong: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[slice, 
         inside = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
         top, left = (int(place) for place in np.unravel_index(inside.argmax(), inside.shape))
     return slice(top, top + tall), slice(left, left + wide)
-
-
-def _view(image: Micrograph) -> Shown:
-    picture = pictures.shown(image, EDGE_PX)
-    times: Any = max(1, EDGE_PX // max(picture.shape[:2]))
-    return np.asarray(cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST), np.uint8)

@@ -15,6 +15,7 @@ Shown = NDArray[np.uint8]
 INK = (232, 62, 30)
 # What people drew, beside what a network found: blue and vermilion stay apart for most eyes.
 DRAWN, FOUND = (0, 114, 178), (213, 94, 0)
+TINT = 0.45
 
 
 def shown(image: Micrograph, edge_px: int) -> Shown:
@@ -29,6 +30,13 @@ def shown(image: Micrograph, edge_px: int) -> Shown:
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     return np.asarray(pixels, np.uint8)
+
+
+def enlarged(image: Micrograph, edge_px: int) -> Shown:
+    """Return an image as `shown` does, a small one so many whole times larger as fit on edge_px."""
+    picture = shown(image, edge_px)
+    times = max(1, edge_px // max(picture.shape[:2]))
+    return np.asarray(cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def edges(labels: NDArray[np.int32], size_px: tuple[int, int]) -> NDArray[np.bool_]:
@@ -51,12 +59,12 @@ def outlined(picture: Shown, labels: NDArray[np.int32], ink: tuple[int, int, int
     return drawn
 
 
-def tinted(picture: Shown, mask: NDArray[np.bool_], ink: tuple[int, int, int], share: float = 0.45) -> Shown:
-    """Return the picture with so much of a colour where the mask (Y, X), of any size, is true."""
+def tinted(picture: Shown, mask: NDArray[np.bool_], ink: tuple[int, int, int]) -> Shown:
+    """Return the picture with TINT of a colour where the mask (Y, X), of any size, is true."""
     height, width = picture.shape[:2]
     there = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     drawn = picture.copy()
-    drawn[there] = (drawn[there] * (1 - share) + np.array(ink) * share).round().astype(np.uint8)
+    drawn[there] = (drawn[there] * (1 - TINT) + np.array(ink) * TINT).round().astype(np.uint8)
     return drawn
 
 

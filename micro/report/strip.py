@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from micro.decide import REVIEW
 from micro.line.strip import Mark, Returning, StripMap
+from micro.report.charts import even_ticks
 
 MAP_NAME, TABLE_NAME, PERIODS_NAME, RECORD_NAME = "strip.png", "strip.csv", "periods.csv", "strip.json"
 WIDTH_PX, LEFT_PX, RIGHT_PX, PANEL_PX, GAP_PX = 1600, 90, 30, 240, 64
@@ -20,7 +21,6 @@ INK, PAPER, FRAME, PALE = "#1c2430", "#ffffff", "#8a94a3", "#eef1f5"
 # Colours that stay apart for most eyes (M. Okabe, K. Ito, Color universal design, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#000000")
 DOT_PX = 3
-SCALES = (1, 2, 5, 10)
 
 
 class _Box(NamedTuple):
@@ -113,10 +113,10 @@ def _panel(pen: ImageDraw.ImageDraw, box: _Box, title: str, along: str, across: 
     bottom_px = box.top_px + PANEL_PX
     pen.rectangle((LEFT_PX, box.top_px, WIDTH_PX - RIGHT_PX, bottom_px), fill=PALE, outline=FRAME)
     _write(pen, LEFT_PX, box.top_px - TEXT_PX - 5, title)
-    for value in _ticks(*box.along, most=12):
+    for value in even_ticks(*box.along, most=12):
         pen.line([(box.x(value), bottom_px), (box.x(value), bottom_px + 5)], fill=INK)
         _write(pen, box.x(value), bottom_px + 8, f"{value:g}", anchor="ma")
-    for value in _ticks(*box.across, most=5):
+    for value in even_ticks(*box.across, most=5):
         pen.line([(LEFT_PX - 5, box.y(value)), (LEFT_PX, box.y(value))], fill=INK)
         _write(pen, LEFT_PX - 9, box.y(value), f"{value:g}", anchor="rm")
     _write(pen, WIDTH_PX - RIGHT_PX, bottom_px + 11 + TEXT_PX, along, anchor="ra")
@@ -161,15 +161,6 @@ def _write(pen: ImageDraw.ImageDraw, x: float, y: float, words: str, anchor: str
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(TEXT_PX)
-
-
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Return round values from low to high, at most so many and one more."""
-    rough = max(high - low, 1e-9) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(scale * power for scale in SCALES if scale * power >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _table(path: Path, names: Sequence[str], rows: Iterable[dict[str, object]]) -> None:

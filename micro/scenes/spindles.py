@@ -5,11 +5,10 @@ They show what goes into a bundle that finds pits, and say nothing about how wel
 
 import cv2
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 
 from micro.micrograph import Micrograph
 from micro.scenes.scene import Scene
+from micro.scenes.waves import noise
 
 CLASSES = ("sound", "pitting")
 SLOPE = -0.13  # rows a column by which the thread climbs
@@ -29,7 +28,7 @@ def draw(seed: int, height_px: int = 460, width_px: int = 1130, *, pits: int | N
     # a raceway is a hollow, bright on the side that faces the lamp; a land is flat
     bright = np.where(raceway, 110 + 55 * np.cos(2 * np.pi * (phase / 0.65 - 0.35)), 165)
     bright *= 1 - 0.45 * (2 * x / width_px - 1) ** 4
-    bright += 5 * _noise((height_px, width_px), (0.7, 12), rng) + 2 * _noise((height_px, width_px), (1, 1), rng)
+    bright += 5 * noise((height_px, width_px), (0.7, 12), rng) + 2 * noise((height_px, width_px), (1, 1), rng)
     labels = np.zeros((height_px, width_px), np.int32)
     for number in range(1, count + 1):
         column = rng.uniform(0.2 + 0.3 * (number - 1), 0.4 + 0.3 * (number - 1)) * width_px
@@ -37,10 +36,10 @@ def draw(seed: int, height_px: int = 460, width_px: int = 1130, *, pits: int | N
         row = middle - (turn[0, 0] * pitch_px) + SLOPE * column
         row = row if row > 0.1 * height_px else row + pitch_px
         size_px = rng.uniform(14, 28)
-        ragged = np.hypot((y - row) / 0.8, x - column) + 5 * _noise((height_px, width_px), (4, 4), rng)
+        ragged = np.hypot((y - row) / 0.8, x - column) + 5 * noise((height_px, width_px), (4, 4), rng)
         labels[ragged < size_px] = number
     pitted = labels > 0
-    rough = 14 * _noise((height_px, width_px), (1.5, 1.5), rng)
+    rough = 14 * noise((height_px, width_px), (1.5, 1.5), rng)
     bright = np.where(pitted, 0.35 * bright + rough, bright)
     frame = cv2.GaussianBlur(bright.astype(np.float32), (0, 0), 0.8) + rng.normal(0, 1.5, bright.shape)
     image = Micrograph(frame.round().clip(0, 255).astype(np.uint8)[..., np.newaxis], f"spindle-{seed}")
@@ -48,9 +47,3 @@ def draw(seed: int, height_px: int = 460, width_px: int = 1130, *, pits: int | N
     numbers = np.zeros(count + 1, np.int32)
     numbers[found] = np.arange(1, len(found) + 1)
     return Scene(image, numbers[labels], (CLASSES[1],) * len(found), classes=CLASSES)
-
-
-def _noise(shape_px: tuple[int, int], reach_px: tuple[float, float], rng: Generator) -> NDArray[np.float32]:
-    """Return noise of mean 0 and standard deviation 1, smooth over reach_px (Y, X)."""
-    smooth = cv2.GaussianBlur(rng.normal(size=shape_px), (0, 0), sigmaX=reach_px[1], sigmaY=reach_px[0])
-    return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)

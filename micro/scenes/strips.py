@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from micro.micrograph import Micrograph
 from micro.scenes.scene import Scene
+from micro.scenes.waves import noise
 
 KINDS = ("clean", "dent", "edge_crack", "inclusion", "roll_mark", "scale_spot", "scratch", "stain")
 PIXEL_SIZE_UM = 500.0
@@ -145,8 +146,8 @@ def _edge(shape_px: tuple[int, int], rng: Generator) -> Shade:
 
 def _sheet(shape_px: tuple[int, int], rng: Generator) -> Shade:
     """Return the brightness of a sound sheet: lines along the rolling direction over a fine grain."""
-    lines = _noise(shape_px, (rng.uniform(15, 40), rng.uniform(0.5, 1.2)), rng)
-    grain = _noise(shape_px, (1.5, 0.8), rng)
+    lines = noise(shape_px, (rng.uniform(15, 40), rng.uniform(0.5, 1.2)), rng)
+    grain = noise(shape_px, (1.5, 0.8), rng)
     level = rng.uniform(100, 170)
     return np.asarray(
         level * (1 + rng.uniform(0.01, 0.03) * lines + rng.uniform(0.005, 0.02) * grain), dtype=np.float32
@@ -170,12 +171,6 @@ def _light(shape_px: tuple[int, int], rng: Generator) -> Shade:
     elif fault < 0.2:
         light *= 1 - rng.uniform(0.1, 0.25) * np.exp(-(((x - rng.uniform(-0.8, 0.8)) / rng.uniform(0.1, 0.3)) ** 2))
     return np.asarray(light, dtype=np.float32)
-
-
-def _noise(shape_px: tuple[int, int], reach_px: tuple[float, float], rng: Generator) -> Shade:
-    """Return noise of mean 0 and standard deviation 1, smooth over reach_px (Y, X)."""
-    smooth = cv2.GaussianBlur(rng.normal(size=shape_px), (0, 0), sigmaX=reach_px[1], sigmaY=reach_px[0])
-    return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
 
 
 # --- what can be wrong with it: covers are (Y, X) float32, the share of each pixel that a defect covers ---------------
@@ -279,7 +274,7 @@ def _spots(
     half_px: least and largest half width. stretch: how many times longer than wide, least and largest.
     """
     y, x = np.mgrid[: shape_px[0], : shape_px[1]]
-    ragged = _noise(shape_px, (2.0, 1.2), rng)
+    ragged = noise(shape_px, (2.0, 1.2), rng)
     spots: list[Shade] = []
     taken = np.zeros(shape_px, bool)
     for _ in range(count):

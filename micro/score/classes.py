@@ -48,13 +48,12 @@ class ClassScore:
 
 
 def compare(
-    truth: NDArray[np.integer], probabilities: NDArray[np.floating], class_names: tuple[str, ...], *, seed: int = 0
+    truth: NDArray[np.integer], probabilities: NDArray[np.floating], class_names: tuple[str, ...]
 ) -> ClassScore:
     """Score answered probabilities against true classes.
 
     truth: (N,) index of each frame's true class.
     probabilities: (N, K) of each class, rows summing to 1; the largest is the answer, the first among equals.
-    seed: of the bootstrap behind the interval of macro-F1.
     """
     count, classes = probabilities.shape
     if truth.shape != (count,) or classes != len(class_names):
@@ -73,8 +72,8 @@ def compare(
         precision=_share(np.diag(table), table.sum(axis=0)),
         recall=_share(np.diag(table), table.sum(axis=1)),
         f1=f1(table),
-        macro_f1=bootstrap(lambda drawn: macro_f1(confusion(truth[drawn], answers[drawn], classes)), count, seed=seed),
-        calibration_error=bootstrap(lambda drawn: calibration_error(sure[drawn], right[drawn]), count, seed=seed),
+        macro_f1=bootstrap(lambda drawn: macro_f1(confusion(truth[drawn], answers[drawn], classes)), count),
+        calibration_error=bootstrap(lambda drawn: calibration_error(sure[drawn], right[drawn]), count),
     )
 
 

@@ -12,13 +12,13 @@ Statistic = Callable[[NDArray[np.intp]], float]
 """Indices of cases (some twice, some not at all) -> the figure for those cases."""
 
 
-def difference(one: Statistic, other: Statistic, count: int, *, seed: int = 0) -> Interval:
+def difference(one: Statistic, other: Statistic, count: int) -> Interval:
     """Return one - other over count cases with its paired percentile bootstrap interval.
 
     Both are drawn with the same cases, so that what makes a case hard for both cancels. B. Efron, R. J. Tibshirani, An
     Introduction to the Bootstrap (1993), chapter 8.
     """
-    return bootstrap(lambda drawn: one(drawn) - other(drawn), count, seed=seed)
+    return bootstrap(lambda drawn: one(drawn) - other(drawn), count)
 
 
 def mcnemar_p_value(only_one_right: int, only_other_right: int) -> float:

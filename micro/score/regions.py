@@ -42,15 +42,11 @@ class Variation:
 
 @dataclass(frozen=True)
 class Matches:
-    """How many true regions were found, at one IoU.
-
-    iou_sum: the IoU of the matched pairs, added up.
-    """
+    """How many true regions were found, at one IoU."""
 
     matched: int
     only_found: int
     only_truth: int
-    iou_sum: float
 
     @property
     def precision(self) -> float:
@@ -72,22 +68,16 @@ class Matches:
         """TP / (TP + FP + FN), as cell segmentation counts it."""
         return _share(self.matched, self.matched + self.only_found + self.only_truth)
 
-    @property
-    def mean_matched_iou(self) -> float | None:
-        """Mean IoU of the matched pairs; None without a pair."""
-        return self.iou_sum / self.matched if self.matched else None
-
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """True and found regions that belong together, one to one.
 
-    truth, found: (N,) int64, their labels. iou: (N,) float64, their intersection over union.
+    truth, found: (N,) int64, their labels.
     """
 
     truth: NDArray[np.int64]
     found: NDArray[np.int64]
-    iou: NDArray[np.float64]
 
 
 def _share(part: int, whole: int) -> float:
@@ -186,8 +176,7 @@ def pairs(cells: Overlap, iou: float = 0.5) -> Pairs:
     table = sparse.csr_array((cell_iou[near], (row[near], column[near])), shape=(len(truth), len(found)))
     partner = maximum_bipartite_matching(table, perm_type="column")
     rows = np.flatnonzero(partner >= 0)
-    columns = partner[rows]
-    return Pairs(truth[rows], found[columns], np.asarray(table[rows, columns] if len(rows) else [], np.float64))
+    return Pairs(truth[rows], found[partner[rows]])
 
 
 def match(cells: Overlap, iou: float = 0.5) -> Matches:
@@ -197,7 +186,6 @@ def match(cells: Overlap, iou: float = 0.5) -> Matches:
         matched=len(together.truth),
         only_found=len(np.unique(cells.found[cells.found > 0])) - len(together.truth),
         only_truth=len(np.unique(cells.truth[cells.truth > 0])) - len(together.truth),
-        iou_sum=float(together.iou.sum()),
     )
 
 
@@ -208,5 +196,4 @@ def pooled(images: Iterable[Matches]) -> Matches:
         matched=sum(part.matched for part in parts),
         only_found=sum(part.only_found for part in parts),
         only_truth=sum(part.only_truth for part in parts),
-        iou_sum=sum(part.iou_sum for part in parts),
     )

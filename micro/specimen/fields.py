@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
 import sqlalchemy as sa
 
 from micro import formats
@@ -22,7 +20,6 @@ from micro.line.record import settings_of, undone, undone_named
 from micro.line.sources import find
 from micro.specimen.edits import PLACE
 
-IMAGES, REGIONS = "images.parquet", "regions.parquet"
 CLASS = "grain"
 
 
@@ -60,12 +57,12 @@ class Labelled:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is what `micro predict --out` wrote."""
-    return (folder / IMAGES).is_file() and (folder / LABELS_NAME).is_dir()
+    return (folder / "images.parquet").is_file() and (folder / LABELS_NAME).is_dir()
 
 
 def of_command(sources: Sequence[str], images: Path | None = None, store: str | None = None) -> list[Labelled]:
     """Return the fields that a command line names: those of one run's folder, or label files."""
-    runs = [Path(source) for source in sources if is_run(Path(source))]
+    runs = _runs(sources)
     if not runs:
         return of_files(sources, images)
     if len(sources) > 1 or images is not None:
@@ -75,14 +72,17 @@ def of_command(sources: Sequence[str], images: Path | None = None, store: str | 
 
 def without_result(sources: Sequence[str]) -> dict[str, str]:
     """Return how many images of the run that a command line names have no result yet, as `left_out` names others."""
-    runs = (Path(source) for source in sources if is_run(Path(source)))
-    return {name: why for folder in runs for name, why in undone_named(folder).items()}
+    return {name: why for folder in _runs(sources) for name, why in undone_named(folder).items()}
 
 
 def left_out(sources: Sequence[str]) -> dict[str, str]:
     """Return the images of a named run that have a result and are no fields, each with the reason."""
-    runs = (Path(source) for source in sources if is_run(Path(source)))
-    return {name: why for folder in runs for name, why in tables.left_out(_rows(folder / IMAGES)).items()}
+    reasons = (tables.left_out(tables.rows(folder, "images")) for folder in _runs(sources))
+    return {name: why for each in reasons for name, why in each.items()}
+
+
+def _runs(sources: Sequence[str]) -> list[Path]:
+    return [Path(source) for source in sources if is_run(Path(source))]
 
 
 def by_folder(fields: Sequence[Labelled]) -> dict[str, list[Labelled]]:
@@ -139,11 +139,11 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
     than grains.
     """
     undone(folder)
-    rows = [row for row in tables.last_contents(_rows(folder / IMAGES)).values() if row["labels"]]
+    rows = [row for row in tables.last_contents(tables.rows(folder, "images")).values() if row["labels"]]
     if not rows:
         raise MicroError(f"{folder}: no image of this run has labels. Name the --out of a run that finds grains.")
     stored: dict[tuple[str, str], dict[int, Place]] = defaultdict(dict)
-    regions = _rows(folder / REGIONS)
+    regions = tables.rows(folder, "regions")
     others = sorted({region["class"] for region in regions} - {CLASS})
     if others:
         raise MicroError(
@@ -153,26 +153,21 @@ def of_run(folder: Path, store: str | None = None) -> list[Labelled]:
         area_px, y, x = (region[name] for name in PLACE)
         stored[region["image"], region["sha256"]][region["index"]] = area_px, y, x
     said = [each for each in said_of(folder, store) if each.labels]
-    kept = _kept(folder, store)
+    address_of = _addresses(folder, store)
     asked = settings_of(record.read(folder))
     return [
-        _of_row(folder, asked, {**row, **kept[row["labels"]]}, stored[row["image"], row["sha256"]], said)
+        _of_row(folder, asked, {**row, "address": address_of[row["labels"]]}, stored[row["image"], row["sha256"]], said)
         for row in rows
     ]
 
 
-def _kept(folder: Path, store: str | None) -> dict[str, dict[str, Any]]:
-    """Return what only the ledger knows of the images of a run, by label file: their address."""
-    columns = (schema.images.c.labels, schema.images.c.address)
-    query = sa.select(*columns).where(schema.images.c.labels.is_not(None))
-    return {row["labels"]: row for row in _asked(folder, store, query)}
-
-
-def _asked(folder: Path, store: str | None, query: sa.Select[Any]) -> list[dict[str, Any]]:
+def _addresses(folder: Path, store: str | None) -> dict[str, str]:
+    """Return where the bytes of a run's images lie, by label file; only the ledger knows that."""
+    query = sa.select(schema.images.c.labels, schema.images.c.address).where(schema.images.c.labels.is_not(None))
     engine = schema.ledger_of(folder, store)
     try:
         with engine.connect() as connection:
-            return [{**row} for row in connection.execute(query).mappings()]
+            return {row.labels: row.address for row in connection.execute(query)}
     except sa.exc.DBAPIError as fault:
         raise MicroError(f"{folder}: its ledger cannot be read ({schema.reason(fault)}).") from fault
     finally:
@@ -203,11 +198,3 @@ def _of_row(
         found=found,
         corrections=tuple(said),
     )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = pa.parquet.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as fault:
-        raise MicroError(f"{path}: no table of a run ({fault}). Name the --out of `micro predict`.") from fault
-    return rows

@@ -18,6 +18,7 @@ from micro.errors import BadSetting
 # Rolls of a strip mill and of its straighteners have diameters of 0.05 to 2 m.
 LONGEST_PERIOD_MM = 6500.0
 SHORTEST_PERIOD_MM = 150.0
+SAME_ROLL = 0.02
 
 
 class Camera(BaseModel):
@@ -145,9 +146,9 @@ class Layout(BaseModel):
             raise BadSetting(f"{image}: no frame number in the path by {self.frame_number!r}.")
         return int(found[1])
 
-    def roll_of(self, diameter_mm: float, within: float = 0.02) -> str | None:
-        """Return the roll whose diameter is nearest, None where each differs by more than that share."""
+    def roll_of(self, diameter_mm: float) -> str | None:
+        """Return the roll whose diameter is nearest, None where each differs by more than SAME_ROLL of it."""
         if not self.rolls_mm:
             return None
         name = min(self.rolls_mm, key=lambda each: abs(self.rolls_mm[each] - diameter_mm))
-        return name if abs(self.rolls_mm[name] - diameter_mm) <= within * diameter_mm else None
+        return name if abs(self.rolls_mm[name] - diameter_mm) <= SAME_ROLL * diameter_mm else None

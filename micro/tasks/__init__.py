@@ -194,6 +194,11 @@ def settings_of(task: Task, card: Card, recipe: Recipe) -> TaskSettings:
     return found
 
 
+def of(card: Card) -> Task:
+    """Return the task of a bundle, for the classes of pixels that its segmenter tells apart; see `find`."""
+    return find(card.task).named(card.segmenter.outputs if card.segmenter else ())
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all tasks, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))

@@ -18,9 +18,10 @@ from scipy.ndimage import find_objects
 
 from micro import formats, outlines, terraces, thin_film
 from micro.errors import BadSetting
-from micro.illumination import Scaling, substrate, substrate_noise, thumbnail
+from micro.illumination import Scaling, ceiling, substrate, substrate_noise, thumbnail
 from micro.measure import columns
 from micro.micrograph import Micrograph
+from micro.pieces import bands
 from micro.regions import Columns, Regions
 from micro.tasks import Habits, Identity, Lesson, Targets, Task, TaskSettings
 from micro.tiles import Tiling, blocks
@@ -208,7 +209,7 @@ def decode(maps: NDArray[np.uint8], settings: FlakeSettings) -> Regions:
     keep = (area_px >= settings.min_area_px) & (score >= settings.min_score)
     keep[0] = False
     number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    for rows in _strips(labels.shape[0]):
+    for rows in bands(labels.shape[0]):
         labels[rows] = number[labels[rows]]
     return Regions(labels, (CLASS_NAME,) * int(keep.sum()), score[keep].astype(np.float32))
 
@@ -259,15 +260,11 @@ def _sums(labels: NDArray[np.int32], inside: NDArray[np.uint8]) -> tuple[NDArray
     """Return area and sum of inside for each label, background first, without a float copy of the image."""
     count = int(labels.max(initial=0)) + 1
     area_px, inside_sum = np.zeros(count, np.int64), np.zeros(count)
-    for rows in _strips(labels.shape[0]):
+    for rows in bands(labels.shape[0]):
         flat = labels[rows].ravel()
         area_px += np.bincount(flat, minlength=count)
         inside_sum += np.bincount(flat, weights=inside[rows].ravel(), minlength=count)
     return area_px, inside_sum
-
-
-def _strips(height_px: int) -> list[slice]:
-    return [slice(start, min(start + 256, height_px)) for start in range(0, height_px, 256)]
 
 
 def measure(regions: Regions, image: Micrograph) -> Columns:
@@ -409,7 +406,7 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
             for middle, length in zip((mark.y_px, mark.x_px), shape_px, strict=True)
         )
         pixels = image.pixels[rows, across].astype(np.float64)
-        if np.median(pixels.max(2)) >= SATURATED * _ceiling(image.pixels):
+        if np.median(pixels.max(2)) >= SATURATED * ceiling(image.pixels.dtype):
             raise BadSetting(f"{where} is saturated, and its contrast is lost. Expose less.")
         center, spread = light.window(shape_px, rows, across)
         red, green, blue = np.median((pixels.transpose(2, 0, 1) - center) / spread, axis=(1, 2)).tolist()
@@ -419,11 +416,6 @@ def known_points(image: Micrograph, marks: Sequence[Mark]) -> tuple[thin_film.Po
         except ValidationError as fault:
             raise BadSetting(f"{where}: {fault.errors()[0]['loc'][-1]}: {fault.errors()[0]['msg']}") from fault
     return tuple(points)
-
-
-def _ceiling(pixels: NDArray[np.generic]) -> float:
-    """Return the largest value that such pixels can have; floats know none."""
-    return 256.0**pixels.dtype.itemsize - 1 if pixels.dtype.kind == "u" else np.inf
 
 
 def _asked(settings: FlakeSettings) -> thin_film.Asked:
@@ -441,9 +433,9 @@ def _asked(settings: FlakeSettings) -> thin_film.Asked:
 def _saturated(regions: Regions, pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return for each region and channel (R, C) whether too much of it is as bright as a pixel can be, or black."""
     count, channels = len(regions) + 1, pixels.shape[2]
-    full = _ceiling(pixels)
+    full = ceiling(pixels.dtype)
     total, lost = np.zeros(count), np.zeros((count, channels))
-    for rows in _strips(pixels.shape[0]):
+    for rows in bands(pixels.shape[0]):
         inside = regions.labels[rows] > 0
         flat = regions.labels[rows][inside]
         total += np.bincount(flat, minlength=count)
@@ -462,8 +454,8 @@ def _context(pixels: NDArray[np.generic], light: Scaling, covered: NDArray[np.bo
     center, spread = light.window(shape_px, slice(0, shape_px[0]), slice(0, shape_px[1]))
     contrast = ((small.transpose(2, 0, 1) - center) / spread).astype(np.float32)
     free = thumbnail(covered[..., np.newaxis].astype(np.uint8), factor)[..., 0] == 0
-    ceiling = _ceiling(pixels)
-    free &= (small < CONTEXT_BRIGHTEST * (ceiling if np.isfinite(ceiling) else float(pixels.max()))).all(2)
+    white = ceiling(pixels.dtype)
+    free &= (small < CONTEXT_BRIGHTEST * (white if np.isfinite(white) else float(pixels.max()))).all(2)
     free &= (np.abs(contrast).max(0) > CONTEXT_LEAST) & (contrast.max(0) < CONTEXT_MOST)
     return terraces.even_patches(contrast, free)
 

@@ -152,7 +152,7 @@ def train_steps(
             scored.insert(0, Scored(on, score, cases, _of_the_start(making, engine, images)))
     card = card.model_copy(update={"scores": tuple(row for each in scored for row in each.trial.measured(each.on))})
     if answers is not None:
-        card = card.model_copy(update={"temperature": _temperature(answers)})
+        card = card.model_copy(update={"temperature": decide.fit_temperature(*answers.frames())})
     made = bundles.save(out, card, _named(plan, state))
     if answers is not None:
         trial.keep_answers(out, answers)
@@ -260,22 +260,13 @@ def _of_the_start(making: Making, engine: Engine, images: Sequence[Annotated]) -
         return str(fault)
 
 
-def _temperature(answers: trial.Trial) -> float:
-    assert answers.truth is not None
-    assert answers.probabilities is not None
-    return decide.fit_temperature(answers.truth, answers.probabilities)
-
-
 def _temperatures(answers: trial.Trial, folds: Sequence[int]) -> NDArray[np.float64]:
     """Return for each frame the temperature that the other folds give: nothing is measured on what it was fitted to."""
-    assert answers.truth is not None
-    assert answers.probabilities is not None
-    return decide.temperatures_held_apart(answers.truth, answers.probabilities, np.array(folds))
+    return decide.temperatures_held_apart(*answers.frames(), np.array(folds))
 
 
 def _calibrated(answers: trial.Trial, temperatures: NDArray[np.float64]) -> trial.Trial:
-    assert answers.probabilities is not None
-    return replace(answers, probabilities=decide.tempered(answers.probabilities, temperatures))
+    return replace(answers, probabilities=decide.tempered(answers.frames()[1], temperatures))
 
 
 def fit(
@@ -461,5 +452,5 @@ def _with_halo(plan: TrainingPlan, state: State, images: Sequence[Tensor]) -> Tr
     fast = accelerate(network)
     measured_px = max(choose_halo(fast, plan.network, image) for image in images)
     # images that are mostly background agree without any halo, and their few regions do not
-    halo_px = max(measured_px, LEAST_HALO_STRIDES * networks.stride(plan.network))
+    halo_px = max(measured_px, LEAST_HALO_STRIDES * plan.network.stride_px)
     return plan.model_copy(update={"network": plan.network.model_copy(update={"halo_px": halo_px})})

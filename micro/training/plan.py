@@ -232,7 +232,7 @@ def plan(
         )
     if task.outputs:
         # wide enough for every network offered while training measures itself; what it really needs is measured then
-        spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * networks.stride(spec)})
+        spec = spec.model_copy(update={"halo_px": UNMEASURED_HALO_STRIDES * spec.stride_px})
     held_out = _held_out(folder, seed) if split == "image" else ()
     if split == "image" and not held_out:
         raise BadFolder(f"{folder.root}: each image that could be held out is all of its class. Annotate more.")

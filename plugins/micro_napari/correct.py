@@ -12,6 +12,7 @@ from micro_napari import edits, follow
 from micro_napari.chosen import Chosen
 from micro_napari.docks import open_dock
 from micro_napari.finding import Finding
+from micro_napari.layers import placed_like
 from micro_napari.parts import DockPart, labelled, say, words
 
 LINE = "micro: line"
@@ -131,14 +132,7 @@ class CorrectWidget(DockPart):
             return
         if name in ("Merge", "Split"):
             self._line = self._viewer.add_shapes(
-                name=LINE,
-                ndim=2,
-                edge_color="yellow",
-                edge_width=2,
-                scale=layer.scale,
-                translate=layer.translate,
-                units=layer.units,
-                axis_labels=layer.axis_labels,
+                name=LINE, ndim=2, edge_color="yellow", edge_width=2, **placed_like(layer)
             )
         self._viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"

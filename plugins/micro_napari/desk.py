@@ -8,6 +8,7 @@ import traceback
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
+from micro.document import reasons
 from micro.errors import BadSetting, MicroError
 from micro.grain_size import assess
 from micro.regions import Glimpse
@@ -105,7 +106,7 @@ def _plan(lesson: Lesson) -> str:
 
     annotated = folders.read_for(find(lesson.task), lesson.folder)
     start = bundle.load(lesson.start) if lesson.start else None
-    planned = training.plan(annotated, find(lesson.task).name, lesson.minutes, start=start)
+    planned = training.plan(annotated, lesson.task, lesson.minutes, start=start)
     return f"{annotated.describe()}\n{planned.describe()}"
 
 
@@ -117,17 +118,15 @@ def _calibrate(order: Calibration) -> Calibrated:
 
     points = [point for image, marks in order.fields for point in flakes.known_points(image, marks)]
     try:
-        profile = thin_film.Profile.model_validate(
-            {
-                "material": order.material,
-                "oxide_nm": order.oxide_nm,
-                "gamma": order.gamma,
-                "points": points,
-                "seen": order.seen,
-            }
+        profile = thin_film.Profile(
+            material=order.material,  # type: ignore[arg-type]
+            oxide_nm=order.oxide_nm,
+            gamma=order.gamma,
+            points=tuple(points),
+            seen=order.seen,
         )
     except ValidationError as fault:
-        raise BadSetting("; ".join(f"{error['loc'][0]}: {error['msg']}" for error in fault.errors())) from fault
+        raise BadSetting(reasons(fault)) from fault
     answers = thin_film.named_by_the_others(profile) if len(points) + len(order.seen) > 1 else ()
     return Calibrated(profile, answers, thin_film.objections(profile))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micro.errors import MicroError
+from micro.measure import filled
 
 Labels = NDArray[np.int32]
 
@@ -56,7 +57,7 @@ def split(labels: Labels, path: NDArray[np.float64], free: int) -> Edit:
     count, pieces = cv2.connectedComponents((inside & (cut == 0)).astype(np.uint8), connectivity=4)
     if count < 3:
         raise MicroError("The line does not part the region: draw it from edge to edge.")
-    nearest = _spread(np.asarray(pieces), inside)
+    nearest, _ = filled(np.asarray(pieces), np.asarray(pieces) > 0)
     order = np.argsort(-np.bincount(nearest[inside], minlength=count)[1:], kind="stable") + 1
     new = np.zeros(count, np.int32)
     new[order] = [number, *range(free, free + count - 2)]
@@ -84,17 +85,6 @@ def under(labels: Labels, path: NDArray[np.float64]) -> NDArray[np.int32]:
     inside = ((pixels >= 0) & (pixels < labels.shape)).all(axis=1)
     y, x = pixels[inside].T
     return np.asarray(labels[y, x])
-
-
-def _spread(pieces: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Give every pixel inside to the nearest piece."""
-    _, nearest = cv2.distanceTransformWithLabels(
-        (pieces == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    nearest = np.asarray(nearest)
-    piece_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    piece_of[nearest[pieces > 0]] = pieces[pieces > 0]
-    return np.where(inside, piece_of[nearest], 0).astype(np.int32)
 
 
 def _region(labels: Labels, number: int) -> int:

@@ -107,7 +107,7 @@ class Finding:
         names = tuple(self.classes.get(number, unnamed) for number in range(1, count + 1))
         scores = np.full(count, np.nan, np.float32)
         scores[: len(found)] = found.scores
-        task = self._task()
+        task = tasks.of(self.card)
         table: Columns = {}
         if task.measure is not None:
             table = task.measure(Regions(labels, names[:present], scores[:present]), self.image)
@@ -137,10 +137,6 @@ class Finding:
             return None
         features = _rows(found.class_names, found.scores, self.prediction.table, np.zeros(len(found), bool))
         return Measured(features, self.count_grains(found.labels))
-
-    def _task(self) -> tasks.Task:
-        outputs = self.card.segmenter.outputs if self.card.segmenter else ()
-        return tasks.find(self.card.task).named(outputs)
 
 
 def of(layer: Any) -> Finding | None:

@@ -7,7 +7,7 @@ from magicgui.widgets import create_widget
 from qtpy.QtWidgets import QFormLayout, QWidget
 
 from micro.card import Card
-from micro.recipe import Setting
+from micro.recipe import Setting, setting_of
 from micro.tasks import find
 
 PLAIN = (bool, int, float, str)
@@ -43,15 +43,7 @@ class SettingsForm(QWidget):
     def changes(self) -> dict[str, Setting]:
         """Return the settings that the user changed."""
         changed = {name: field.value for name, field in self.fields.items() if field.value != self._defaults[name]}
-        return {name: _read(value) if isinstance(value, str) else value for name, value in changed.items()}
-
-
-def _read(text: str) -> Setting:
-    """Return the number in a text, or the text."""
-    try:
-        return float(text) if "." in text or "e" in text.lower() else int(text)
-    except ValueError:
-        return text
+        return {name: setting_of(value) if isinstance(value, str) else value for name, value in changed.items()}
 
 
 def _bounds(metadata: list[Any], value: Setting) -> dict[str, Any]:

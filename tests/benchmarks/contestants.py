@@ -20,9 +20,9 @@ from torch import nn
 from micro import networks
 from micro.card import NetworkSpec
 from micro.engine import Engine
-from micro.illumination import uniform
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate
+from micro.tasks import phases
 from micro.tiles import Tiling, tiles
 from tests.small_bundles import make_bundle
 
@@ -96,10 +96,10 @@ def micro(image: np.ndarray, tile_px: int, free: bool) -> Run:
     network = nn.Identity() if free else engine._segmenter
     assert network is not None
     engine._segmenter = counted = Counted(network)
-    tile = tiles(image.shape[:2], Tiling(tile_px, spec.halo_px, networks.stride(spec)))[0].read
+    tile = tiles(image.shape[:2], Tiling(tile_px, spec.halo_px, spec.stride_px))[0].read
     window = torch.rand(1, 1, tile[0].stop, tile[1].stop)
     warm_up(network)
-    scaling = uniform(image)
+    scaling = phases.scaling(image[::16, ::16])
     bare_seconds = 0.0
 
     def work() -> np.ndarray:
@@ -127,7 +127,7 @@ def monai(image: np.ndarray, tile_px: int, free: bool) -> Run:
     from monai.inferers import sliding_window_inference
 
     counted = rival(free)
-    scaling = uniform(image)
+    scaling = phases.scaling(image[::16, ::16])
 
     def work() -> np.ndarray:
         whole = torch.from_numpy(image).permute(2, 0, 1)[None].float()
@@ -142,7 +142,7 @@ def monai(image: np.ndarray, tile_px: int, free: bool) -> Run:
 def loop(image: np.ndarray, tile_px: int, free: bool) -> Run:
     """What one writes by hand: cut, forward, add with gaussian weights, divide."""
     counted = rival(free)
-    scaling = uniform(image)
+    scaling = phases.scaling(image[::16, ::16])
     edge = window_of(image)[0]
     bell = np.exp(-0.5 * ((np.arange(edge) - (edge - 1) / 2) / (edge / 8)) ** 2)
     weight = np.maximum(np.outer(bell, bell), 1e-3).astype(np.float32)

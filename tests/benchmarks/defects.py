@@ -120,9 +120,8 @@ def right_under(made: Bundle, test: Sequence[Annotated]) -> dict[str, list[bool]
         if name not in found:
             frames = disturbed(test, DISTURBANCES[name]) if name else test
             score = trial.run(engine, frames)
-            assert score.truth is not None
-            assert score.probabilities is not None
-            found[name] = (score.probabilities.argmax(axis=1) == score.truth).tolist()
+            truth, probabilities = score.frames()
+            found[name] = (probabilities.argmax(axis=1) == truth).tolist()
             kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
 
@@ -145,12 +144,11 @@ def disturbances(folds: Sequence[Bundle], annotated: AnnotatedFolder) -> str:
 def verdicts(folds: Sequence[Bundle], ok_classes: Sequence[str]) -> str:
     """Return how well the answers are calibrated, and what thresholds from costs of 20 to 1 are worth."""
     answers = trial.joined([trial.kept_answers(made) for made in folds])
-    assert answers.truth is not None
-    assert answers.probabilities is not None
-    classes = [answers.class_names[number] for number in answers.truth]
+    truth, probabilities = answers.frames()
+    classes = [answers.class_names[number] for number in truth]
     parts = fold_numbers(answers.groups, classes, JUDGED_IN, 0)
     wishes = decide.Wishes(escape=20, overkill=1)
-    found = decide.study(answers.truth, answers.probabilities, answers.class_names, ok_classes, wishes, parts)
+    found = decide.study(truth, probabilities, answers.class_names, ok_classes, wishes, parts)
     return "\n".join(
         (
             f"{len(classes)} frames; may ship: {', '.join(ok_classes)}",

@@ -9,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from micro.measure import filled
 from micro.scenes.waves import Plane, waves
 
 SMALLEST_PX = 30
@@ -80,13 +81,7 @@ def tidy(cells: Labels) -> Labels:
     open_[1::2, ::2], open_[::2, 1::2], open_[1::2, 1::2] = ~differs_y, ~differs_x, 0
     pieces = cv2.connectedComponents(open_, connectivity=4)[1][::2, ::2]
     keep = np.bincount(pieces.ravel()) >= SMALLEST_PX
-    kept = keep[pieces]
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~kept).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    value = np.zeros(int(nearest.max()) + 1, np.int32)
-    value[nearest[kept]] = pieces[kept]
-    _, first, part = np.unique(value[nearest], return_index=True, return_inverse=True)
+    _, first, part = np.unique(filled(pieces, keep[pieces])[0], return_index=True, return_inverse=True)
     number = np.empty(len(first), np.int32)
     number[np.argsort(first)] = np.arange(1, len(first) + 1)
     tidied: Labels = number[part.reshape(cells.shape)]
