@@ -11,6 +11,9 @@ from micro.errors import UnknownPixelSize, UnreadableImage
 
 PIXEL_TYPES = (np.uint8, np.uint16, np.float32)
 
+# No camera and no detector counts this far; files mark with such numbers (-3.4e38, 1e20) what was not measured.
+MOST_BRIGHT = 1e15
+
 WAYS_TO_GIVE_PIXEL_SIZE = (
     "Pass --pixel-size-um, pass the length of the scale bar as --scale-bar 222px=50um, or save the image with its "
     "calibration (OME-TIFF, ImageJ, the microscope's own tags). In napari, set the scale of the layer."
@@ -21,7 +24,7 @@ WAYS_TO_GIVE_PIXEL_SIZE = (
 class Micrograph:
     """Pixels (Y, X, C) with their size, read-only.
 
-    pixels: (Y, X, C) or (Y, X), uint8, uint16 or finite float32; C is 1 (grey) or 3 (red, green, blue).
+    pixels: (Y, X, C) or (Y, X), uint8, uint16 or finite float32 within +-1e15; C is 1 (grey) or 3 (red, green, blue).
     pixel_size_um: edge length of one square pixel; None if nobody knows.
     pixel_size_source: where that size came from, in words to print ("OME-XML", "FEI tag", "given by the user").
     notes: what a reader should know about how the pixels were obtained ("alpha channel dropped").
@@ -51,6 +54,10 @@ class Micrograph:
             raise UnreadableImage(f"{self.name}: pixels are uint8, uint16 or float32, and these are {pixels.dtype}.")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UnreadableImage(f"{self.name}: some pixels are NaN or infinite. Fill or crop them first.")
+        if pixels.dtype.kind == "f" and abs(far := max(pixels.min(), pixels.max(), key=abs)) > MOST_BRIGHT:
+            raise UnreadableImage(
+                f"{self.name}: some pixels are {far:.3g}, as where nothing was measured. Fill or crop them first."
+            )
         if self.pixel_size_um is not None and not (np.isfinite(self.pixel_size_um) and self.pixel_size_um > 0):
             raise UnknownPixelSize(f"{self.name}: a pixel size of {self.pixel_size_um} um is impossible.")
         view = pixels.view()

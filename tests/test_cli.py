@@ -232,6 +232,11 @@ def test_help_is_quick_because_it_loads_no_torch():
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_the_expression_that_help_gives_for_group_by_can_be_copied(capsys):
+    assert micro("train", "--help") == 0
+    assert "'^([^_]+)_'" in capsys.readouterr().out
+
+
 def test_sources_that_do_not_exist_are_refused_before_torch_is_loaded(tmp_path):
     arguments = ["predict", str(tmp_path / "none"), "--model", "x", "--out", str(tmp_path / "o")]
     code = f"import sys; from micro.cli import run; assert run({arguments!r}) == 2; assert 'torch' not in sys.modules"

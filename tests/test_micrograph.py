@@ -49,6 +49,16 @@ def test_a_single_pixel_that_is_no_number_is_refused(value):
         Micrograph(pixels)
 
 
+@pytest.mark.parametrize("mark", [-3.4028235e38, 9.96921e36, 1e20])
+def test_numbers_that_mark_what_was_not_measured_are_refused(mark):
+    pixels = np.full((4, 5), 0.5, np.float32)
+    pixels[0, 0] = mark
+    with pytest.raises(UnreadableImage, match="nothing was measured"):
+        Micrograph(pixels)
+    pixels[0, 0] = -32768
+    assert Micrograph(pixels).height_px == 4
+
+
 @pytest.mark.parametrize("size", [0.0, -1.0, np.nan, np.inf])
 def test_an_impossible_pixel_size_is_refused(size):
     with pytest.raises(UnknownPixelSize):

@@ -66,7 +66,7 @@ def train(
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
     group_by
-        Regular expression whose bracketed group, found in an image's name, is its specimen or field: '^([^_]+)_'.
+        Regular expression whose bracketed group, found in an image's name, is its specimen or field: `'^([^_]+)_'`.
     balance
         Count rare classes more in the loss, and lay crops over them as often as over others; the plan says how much.
     seed
