@@ -5,7 +5,7 @@ import pytest
 from tessellations import duplex, shaken_lattice, voronoi
 
 from micro.errors import UnknownPixelSize
-from micro.grain_size import Field, assess, combine, grains_between, intercept, planimetric
+from micro.grain_size import Field, assess, combine, grains_between, intercept, paint, planimetric, section_of
 from micro.grain_size.count import Count, FieldCount, Pattern
 
 NO_MARKS = Pattern(np.zeros((0, 2)), np.zeros(0))
@@ -213,6 +213,16 @@ def test_a_field_of_which_only_a_corner_or_a_few_pixels_were_measured_is_assesse
     for key in bare:
         assert found.record()["counts"][key][0]["g"] is None
         assert any(found.counts[key][0].method.title in warning for warning in found.warnings)
+
+
+def test_the_pattern_is_drawn_where_it_was_counted():
+    labels = voronoi(5, 60, (200, 220)).labels
+    count = intercept.heyn_at(section_of(labels), 0)
+    picture = paint(np.full(labels.shape, 100, np.uint8), count.pattern)
+    assert picture.shape == (200, 220, 3)
+    y, x = np.rint(count.pattern.marks_px[0]).astype(int)
+    assert tuple(picture[y, x]) == (60, 230, 60)
+    assert (picture[round(count.pattern.lines_px[0, 0]), :, 2] > 200).mean() > 0.5
 
 
 @pytest.mark.data

@@ -50,12 +50,12 @@ def test_every_value_of_the_table_follows_from_g_and_leads_back_to_it(
     assert conversions.mean_area_um2(g) == pytest.approx(area_um2, rel=0.005)
     assert np.sqrt(conversions.mean_area_um2(g)) == pytest.approx(diameter_um, rel=0.005)
     assert conversions.mean_intercept_um(g) == pytest.approx(intercept_um, rel=0.005)
-    assert 1e3 / conversions.mean_intercept_um(g) == pytest.approx(per_mm, rel=0.005)
+    assert conversions.intersections_per_mm(g) == pytest.approx(per_mm, rel=0.005)
     assert conversions.g_of_grains_per_mm2(per_mm2) == pytest.approx(g, abs=0.01)
     assert conversions.g_of_mean_area_um2(area_um2) == pytest.approx(g, abs=0.01)
     assert conversions.g_of_mean_area_um2(diameter_um**2) == pytest.approx(g, abs=0.02)
     assert conversions.g_of_mean_intercept_um(intercept_um) == pytest.approx(g, abs=0.01)
-    assert conversions.g_of_mean_intercept_um(1e3 / per_mm) == pytest.approx(g, abs=0.01)
+    assert conversions.g_of_intersections_per_mm(per_mm) == pytest.approx(g, abs=0.01)
 
 
 @pytest.mark.parametrize("value", [0.013, 1.0, 37.0, 9e4])

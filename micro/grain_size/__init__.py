@@ -6,6 +6,7 @@
 from micro.grain_size.assessment import Assessment, Field, Tally, assess, conclude, tally
 from micro.grain_size.count import Count, FieldCount, Method, Pattern
 from micro.grain_size.distribution import Distribution, describe_diameters
+from micro.grain_size.drawing import paint
 from micro.grain_size.section import Section, grains_between, section_of, without_small
 from micro.grain_size.statistics import SpecimenSize, combine
 
@@ -25,6 +26,7 @@ __all__ = [
     "conclude",
     "describe_diameters",
     "grains_between",
+    "paint",
     "section_of",
     "tally",
     "without_small",

@@ -43,6 +43,16 @@ def mean_intercept_um(g: float) -> float:
     return float(INTERCEPT_OF_G_0_UM * 2 ** (-g / 2))
 
 
+def g_of_intersections_per_mm(intersections_per_mm: float) -> float:
+    """Return G from P_L, boundaries crossed a millimetre of test line; P_L is 1 / l (E112-13, Table 4)."""
+    return g_of_mean_intercept_um(1e3 / _positive(intersections_per_mm))
+
+
+def intersections_per_mm(g: float) -> float:
+    """Return P_L, boundaries crossed a millimetre of test line, of the grain size number G (E112-13, Table 4)."""
+    return 1e3 / mean_intercept_um(g)
+
+
 def iso643_g_of_grains_per_mm2(grains_per_mm2: float) -> float:
     """Return G of ISO 643 from m, grains a square millimetre: m = 8 x 2^G.
 
