@@ -39,6 +39,8 @@ class Micrograph:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if np.ma.is_masked(self.pixels):
+            raise UnreadableImage(f"{self.name}: some pixels are masked. Fill or crop them first.")
         pixels = np.asarray(self.pixels)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if pixels.ndim == 2:

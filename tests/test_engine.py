@@ -310,6 +310,12 @@ def test_what_goes_wrong_between_images_is_raised_after_the_results_of_those_bef
         next(results)
 
 
+@pytest.mark.parametrize("kind", ["segmenter", "classifier"])
+def test_a_stream_of_images_is_told_that_it_takes_items(kind, request):
+    with pytest.raises(BadSetting, match="takes items, such as Item"):
+        list(Engine(request.getfixturevalue(kind), device="cpu").stream([picture(64, 64)]))
+
+
 def test_a_cards_temperature_makes_a_classifier_less_sure_and_changes_no_answer(tmp_path):
     image = Micrograph(np.random.default_rng(4).integers(0, 256, (64, 64, 1), np.uint8))
     cold, hot = (

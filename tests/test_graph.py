@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def test_a_graph_answers_as_the_network_does_and_the_same_to_the_last_bit_in_any
         batch = torch.cat([engine.frame(image) for image in images])
         difference = own(batch).softmax(1) - Graph(steel.graph())(batch).softmax(1)
     assert 0 < difference.abs().max() < 1e-5
+
+
+def test_an_engine_with_a_graph_goes_to_another_process(steel):
+    engine = Engine(steel, device="cpu")
+    (image,) = frames(1)
+    assert pickle.loads(pickle.dumps(engine)).predict(image).class_scores == engine.predict(image).class_scores
 
 
 def test_a_graph_that_was_changed_or_is_gone_is_refused(steel):

@@ -21,7 +21,7 @@ from micro.errors import RunRefused
 from micro.line import schema, tables
 from micro.line.hold import clear, held, refuse_strangers, sweep
 from micro.line.identity import Identity
-from micro.line.ledger import Ledger, Outcome, Result, Seen, images, runs, wipe
+from micro.line.ledger import LEASE_S, Ledger, Outcome, Result, Seen, images, runs, wipe
 from micro.recipe import Recipe
 from micro.regions import Maker, Prediction, Regions
 
@@ -296,13 +296,36 @@ def test_a_worker_that_ends_gives_its_claims_back(store: Path | str, tmp_path: P
         assert {claim.name for claim in third.claim(["a.png", "b.png"])} == {"a.png", "b.png"}
 
 
+def test_a_worker_says_now_and_then_that_it_lives(store: Path | str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("micro.line.ledger.BEAT_S", 0.02)
+    with closing(Ledger(store, IDENTITY, tmp_path)) as ledger, closing(Ledger(store, IDENTITY, tmp_path)) as other:
+        ledger.add({"a.png": "/a.png"})
+        mine = runs.c.id == ledger.run_id
+        with other.database.begin() as connection:
+            connection.execute(sa.update(runs).where(mine).values(alive_until=1))
+        until = time.monotonic() + 20
+        alive_until = 1.0
+        while alive_until == 1 and time.monotonic() < until:
+            time.sleep(0.02)
+            with other.database.connect() as connection:
+                query = sa.select(runs.c.alive_until, schema.now(connection)).where(mine)
+                alive_until, now = connection.execute(query).one()
+        assert 0.5 * LEASE_S < alive_until - now <= LEASE_S
+        assert other.claim(["a.png"]) == []
+
+
 def test_a_killed_worker_of_this_machine_need_not_be_waited_for(store: Path | str, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     with closing(Ledger(store, IDENTITY, tmp_path)) as dead:
         dead.add({"a.png": "/a.png"})
         with dead.database.begin() as connection:
-            connection.execute(sa.update(runs).values(pid=process.pid))
+            connection.execute(sa.update(runs).values(pid=process.pid, place="another machine"))
+        with closing(Ledger(store, IDENTITY, tmp_path)) as other:
+            assert other.claim(["a.png"]) == [], "there the number may be that of a living process"
+            with dead.database.begin() as connection:
+                here = sa.select(runs.c.place).where(runs.c.id == other.run_id).scalar_subquery()
+                connection.execute(sa.update(runs).where(runs.c.id == dead.run_id).values(place=here))
         with closing(Ledger(store, IDENTITY, tmp_path)) as other:
             assert len(other.claim(["a.png"])) == 1
 

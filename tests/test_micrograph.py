@@ -59,6 +59,13 @@ def test_numbers_that_mark_what_was_not_measured_are_refused(mark):
     assert Micrograph(pixels).height_px == 4
 
 
+def test_masked_pixels_are_refused_and_a_mask_that_hides_none_is_not():
+    pixels = np.ma.masked_greater(np.arange(6, dtype=np.uint8).reshape(2, 3), 4)
+    with pytest.raises(UnreadableImage, match="pixels are masked"):
+        Micrograph(pixels)
+    assert Micrograph(np.ma.masked_greater(pixels.data, 9)).pixels.sum() == 15
+
+
 @pytest.mark.parametrize("size", [0.0, -1.0, np.nan, np.inf])
 def test_an_impossible_pixel_size_is_refused(size):
     with pytest.raises(UnknownPixelSize):

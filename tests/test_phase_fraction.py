@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,18 @@ def test_points_inside_count_one_and_points_on_the_boundary_a_half():
     # with one column all points lie on the boundary itself
     found = count_points(phase, rows=4, columns=1)
     assert (found.points, found.inside, found.on_boundary, found.fraction) == (4, 0, 4, 0.5)
+
+
+def test_a_point_is_inside_where_all_four_of_its_pixels_are_the_phase_and_outside_where_none_is():
+    for order in permutations([(3, -1), (3, 0), (4, -1), (4, 0)]):
+        phase = np.zeros((8, 20), bool)
+        for number, x in enumerate((2, 6, 10, 14, 18)):  # the corners right before these columns, between rows 3 and 4
+            phase[:, x - 2 : x + 2] = number == 0
+            phase[3:5, x - 1 : x + 1] = False
+            for y, right in order[:number]:
+                phase[y, x + right] = True
+        found = count_points(phase, rows=1, columns=5)
+        assert (found.points, found.inside, found.on_boundary, found.fraction) == (5, 1, 3, 0.5)
 
 
 def test_a_full_field_and_an_empty_one_count_all_and_none():

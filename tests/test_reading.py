@@ -103,6 +103,26 @@ def test_a_file_replaced_while_it_is_read_is_judged_as_what_was_read(
     assert one.stamp != Reader(0.5).stamp(one.source), "so that the next look finds a new image"
 
 
+def test_a_large_file_replaced_between_its_hash_and_its_pixels_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("a.png", 2), ("b.png", 3)):
+        draw(tmp_path / name, value)
+        made_long_ago(tmp_path / name)
+    monkeypatch.setattr(reading, "WHOLE_BYTES", 10)
+    plain = reading.formats.read
+
+    def replaced(address: str, name: str) -> Micrograph:
+        (tmp_path / "b.png").replace(address)
+        return plain(address, name)
+
+    monkeypatch.setattr(reading.formats, "read", replaced)
+    one = look(tmp_path / "a.png")
+    with pytest.raises(UnreadableImage, match="changed while it was read"):
+        Reader(0.5).read(one)
+    assert not one.is_whole
+
+
 def test_images_of_a_folder_that_is_away_are_looked_at_again(tmp_path: Path) -> None:
     one = look(tmp_path / "drive" / "a.png", tmp_path / "drive")
     with pytest.raises(UnreadableImage, match="does not exist"):

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from micro.errors import MicroError
+from micro.errors import BadSetting, MicroError
 from micro.micrograph import Item as Item
 from micro.micrograph import Micrograph
 from micro.regions import Prediction
@@ -74,8 +74,8 @@ def stream(items: Iterable[Item], judge: Judge, lanes: Lanes, prepare_thread: Ca
     prepare_thread: called once in each worker thread.
     """
     with ThreadPoolExecutor(max(1, lanes.read_ahead), "micro-read") as pool:
-        source = _read_ahead(iter(items), pool, lanes.read_ahead) if lanes.read_ahead else iter(items)
-        shared = _Shared(source)
+        source = _checked(items)
+        shared = _Shared(_read_ahead(source, pool, lanes.read_ahead) if lanes.read_ahead else source)
         threads = [
             threading.Thread(
                 target=_work, args=(shared, judge, lanes.group, prepare_thread), name=f"micro-judge-{number}"
@@ -175,6 +175,13 @@ def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result
             for read, _ in images:
                 results |= _judge_group([read], judge)
     return results
+
+
+def _checked(items: Iterable[Item]) -> Iterator[Item]:
+    for item in items:
+        if not isinstance(item, Item):
+            raise BadSetting(f"A stream takes items, such as Item(image.name, lambda: image), and got {item!r:.80}.")
+        yield item
 
 
 def _read_ahead(items: Iterator[Item], pool: ThreadPoolExecutor, ahead: int) -> Iterator[Item]:

@@ -96,8 +96,9 @@ class Reader:
                 try:
                     image = _decoded(look, number, before.st_size)
                 finally:
-                    after = os.fstat(number)
-                    stood_still = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+                    # a large file is opened anew for its hash and for its pixels: another one may have taken its place
+                    after = os.stat(source.address) if before.st_size > WHOLE_BYTES else os.fstat(number)  # noqa: PTH116
+                    stood_still = _content(before) == _content(after)
                     look.is_whole &= stood_still
         except UnreadableImage:
             look.is_whole &= not source.root or Path(source.root).is_dir()
@@ -128,6 +129,10 @@ class Reader:
                 self._systems[scheme], _ = system_of(source.address)
             system = self._systems[scheme]
         return system, str(system._strip_protocol(source.address))
+
+
+def _content(facts: os.stat_result) -> tuple[int, int, int]:
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _stamp(facts: os.stat_result) -> str:

@@ -27,8 +27,13 @@ class Graph(nn.Module):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        self._graph = graph
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+
+    def __reduce__(self) -> tuple[type["Graph"], tuple[bytes]]:
+        """Let an engine go to another process: a session of onnxruntime cannot be pickled."""
+        return Graph, (self._graph,)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Turn pixels (B, C, y, x) on the CPU into the graph's answer."""
