@@ -242,11 +242,13 @@ def test_a_stream_gives_the_answers_of_single_images_in_order_and_sets_bad_ones_
         raise UnreadableImage("7.png: no image")
 
     items = [Item(image.name, (lambda image=image: image)) for image in images]
-    items[7] = Item("7.png", unreadable)
+    items[7], items[8] = Item("7.png", unreadable), Item("8", lambda: 1 / 0)
     results = list(engine.stream(items))
     assert len(results) == 40
     assert results[7] == Quarantined("7.png", "7.png: no image")
-    for image, result in zip(images[:7] + images[8:], results[:7] + results[8:], strict=True):
+    said = "8: cannot be read (ZeroDivisionError: division by zero). Look at what reads it."
+    assert results[8] == Quarantined("8", said)
+    for image, result in zip(images[:7] + images[9:], results[:7] + results[9:], strict=True):
         alone = engine.predict(image)
         assert result.image == image.name
         if alone.regions is not None:
@@ -308,6 +310,20 @@ def test_what_goes_wrong_between_images_is_raised_after_the_results_of_those_bef
     assert [next(results).image for _ in range(40)] == [picture(64, 64, number).name for number in range(40)]
     with pytest.raises(OSError, match="went away"):
         next(results)
+
+
+def test_a_fault_of_our_own_is_told_as_one_and_stops_nothing(classifier, monkeypatch):
+    engine = Engine(classifier, device="cpu")
+    plain = engine._prepare
+    monkeypatch.setattr(engine, "_prepare", lambda image: {}["x"] if image.name == "1" else plain(image))
+    images = [replace(picture(64, 64), name=name) for name in "012"]
+    results = list(engine.stream(Item(image.name, (lambda image=image: image)) for image in images))
+    said = "1: a fault inside micro (KeyError: 'x'). Please report it with this image."
+    assert [result if isinstance(result, Quarantined) else None for result in results] == [
+        None,
+        Quarantined("1", said),
+        None,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["segmenter", "classifier"])

@@ -145,14 +145,14 @@ def _read(item: Item) -> Micrograph | Quarantined:
     try:
         return item.read()
     except Exception as fault:  # a decoder's own fault is that file's, not the run's
-        return Quarantined(item.name, _reason(item.name, fault))
+        return Quarantined(item.name, _reason(item.name, fault, "cannot be read", "Look at what reads it."))
 
 
-def _reason(name: str, fault: Exception) -> str:
+def _reason(name: str, fault: Exception, what: str, remedy: str) -> str:
     if isinstance(fault, MicroError):
         return str(fault)
     log.error("%s", name, exc_info=fault)
-    return f"{name}: a fault inside micro ({type(fault).__name__}: {fault}). Please report it with this image."
+    return f"{name}: {what} ({type(fault).__name__}: {fault}). {remedy}"
 
 
 def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result, int]]:
@@ -170,7 +170,8 @@ def _judge_group(group: Sequence[_Read], judge: Judge) -> dict[int, tuple[Result
     except Exception as fault:  # whatever one image brings about, the others are judged
         if len(images) == 1:
             read = images[0][0]
-            results[read.number] = Quarantined(read.name, _reason(read.name, fault)), read.values
+            reason = _reason(read.name, fault, "a fault inside micro", "Please report it with this image.")
+            results[read.number] = Quarantined(read.name, reason), read.values
         else:
             for read, _ in images:
                 results |= _judge_group([read], judge)
