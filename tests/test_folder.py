@@ -135,6 +135,12 @@ def test_a_table_of_classes_turns_the_values_of_masks_into_their_numbers(tmp_pat
     assert "matrix, pore 2" in read.describe()
 
 
+def test_a_class_that_no_pixel_shows_is_told_before_training(tmp_path):
+    classed(tmp_path, "0: matrix\n7: pore\n9: crack\n255:\n")
+    said = "matrix 46.9%, pore 15.6%, crack no pixel, so that nothing learns it; unknown 37.5%"
+    assert said in folder.read(tmp_path).describe()
+
+
 def test_masks_that_may_say_less_than_was_meant_are_remarked(tmp_path):
     mask = np.zeros((32, 32), np.uint8)
     for seed, name in enumerate("ab"):

@@ -92,7 +92,10 @@ class AnnotatedFolder:
                 regions.append(int(item.labels.max(initial=0)))
         unknown = f"; unknown {counts[-1] / pixels:.1%}" if counts[-1] else ""
         if self.classes:
-            shares_said = (f"{name} {count / pixels:.1%}" for name, count in zip(self.classes, counts, strict=False))
+            shares_said = (
+                f"{name} {count / pixels:.1%}" if count else f"{name} no pixel, so that nothing learns it"
+                for name, count in zip(self.classes, counts, strict=False)
+            )
             return ", ".join(shares_said) + unknown
         least, most = min(regions), max(regions)
         return f"{sum(regions)} regions, {f'{least} to {most}' if least < most else most} an image{unknown}"
