@@ -258,7 +258,7 @@ def test_two_workers_never_get_the_same_image(store: Path | str, tmp_path: Path)
                 got.extend(claim.name for claim in ledger.claim(part))
             ended.wait()  # who ends gives back what it has claimed
 
-    started, ended = threading.Barrier(3), threading.Barrier(3)
+    started, ended = threading.Barrier(3, timeout=120), threading.Barrier(3, timeout=120)
     workers = [threading.Thread(target=work) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -391,7 +391,7 @@ def test_a_shared_ledger_is_not_wiped_while_another_works_with_it(server: Any, t
         ("sqlite:///a.sqlite", "no PostgreSQL database"),
         ("my database", "no address of a database"),
         ("postgresql+nosuch://localhost/x", "its driver is missing"),
-        ("postgresql+pg8000://micro:secret@127.0.0.1:1/x", "not a ledger that can be read"),
+        ("postgresql+pg8000://micro:secret@127.0.0.1:1/x", "cannot be opened .* Nothing in it is lost"),
     ],
 )
 def test_an_address_that_leads_to_no_ledger_is_refused_without_its_password(
@@ -400,6 +400,25 @@ def test_an_address_that_leads_to_no_ledger_is_refused_without_its_password(
     with pytest.raises(RunRefused, match=words) as refusal:
         Ledger(address, IDENTITY, tmp_path)
     assert "secret" not in str(refusal.value)
+
+
+def test_a_new_ledger_that_others_open_at_the_same_moment_is_waited_for(tmp_path: Path) -> None:
+    first = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+    first.execute("CREATE TABLE a (b)")
+    first.execute("BEGIN IMMEDIATE")
+    rest = threading.Timer(0.3, first.rollback)
+    rest.start()
+    Ledger(tmp_path, IDENTITY, tmp_path).close()
+    rest.join()
+
+
+def test_a_ledger_that_is_locked_is_not_to_be_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Ledger(tmp_path, IDENTITY, tmp_path).close()
+    monkeypatch.setattr(schema, "PATIENCE_S", 0.1)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunRefused, match=r"cannot be opened \(database is locked\). Nothing in it is lost"):
+            Ledger(tmp_path, IDENTITY, tmp_path)
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:

@@ -143,9 +143,11 @@ class Ledger:
                 self._bury(connection)
         except sa.exc.DBAPIError as fault:
             self.database.dispose()
-            raise RunRefused(
-                f"{self.name}: is not a ledger that can be read ({schema.reason(fault)}). {REMEDY}"
-            ) from fault
+            if schema.is_out_of_reach(fault):
+                what, remedy = "the ledger cannot be opened", "Nothing in it is lost: run again when it can."
+            else:
+                what, remedy = "is not a ledger that can be read", REMEDY
+            raise RunRefused(f"{self.name}: {what} ({schema.reason(fault)}). {remedy}") from fault
         except RunRefused:
             self.database.dispose()
             raise

@@ -3,6 +3,7 @@
 import errno
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -17,6 +18,9 @@ from micro.errors import RunRefused
 from micro.line import LEDGER_NAME
 
 QUEUED, RUNNING, DONE, QUARANTINED = "queued", "running", "done", "quarantined"
+
+# How long SQLite waits for others who write.
+PATIENCE_S = 60.0
 
 metadata = sa.MetaData()
 
@@ -99,6 +103,7 @@ _PASSING_ERRNO = {
     *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNREFUSED),
     *(errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
 }
+_OUT_OF_REACH = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_PERM", "SQLITE_READONLY")
 _PASSING_SQLSTATE = ("08", "40", "53", "57", "58")
 
 
@@ -128,7 +133,7 @@ def connect(store: Path | str, *, writes: bool = False) -> sa.Engine:
     """
     url = address(store)
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": 60})
+        engine = sa.create_engine(url, connect_args={"timeout": PATIENCE_S})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -208,6 +213,13 @@ def is_passing(fault: BaseException) -> bool:
     return _sqlstate(fault).startswith(_PASSING_SQLSTATE)
 
 
+def is_out_of_reach(fault: sa.exc.DBAPIError) -> bool:
+    """Whether a database cannot be opened, so that nobody knows what it holds: locked, away, or not for this user."""
+    if name := getattr(fault.orig, "sqlite_errorname", None):
+        return str(name).startswith(_OUT_OF_REACH)
+    return not _sqlstate(fault).startswith("42")  # of words that fit no ledger's tables
+
+
 def reason(fault: BaseException) -> str:
     """Return the words of whoever refused: the system or the database."""
     original = getattr(fault, "orig", None) or fault
@@ -227,5 +239,14 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say so
     # WAL: readers never wait for the writer. NORMAL: a power cut may take the last results, never tear one; they are
     # made again by the next run.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as fault:  # SQLite waits for no one else who is about to change the mode
+            if fault.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
