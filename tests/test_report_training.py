@@ -36,7 +36,7 @@ def page_of(path: Path, folder: AnnotatedFolder, made: object, task: str, *score
 
 def regioned(name: str, matched: int, only_found: int, only_truth: int) -> RegionTrial:
     sure = np.linspace(0.05, 0.95, matched + only_found).astype(np.float32)
-    matches = regions.Matches(matched, only_found, only_truth, 0.8 * matched)
+    matches = regions.Matches(matched, only_found, only_truth)
     return RegionTrial(
         name, matches, 0.5, regions.Variation(0.1, 0.2), sure, np.arange(len(sure)) < matched, np.zeros(0, bool)
     )

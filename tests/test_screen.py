@@ -20,5 +20,5 @@ def test_progress_as_json_is_one_line_a_step_with_its_numbers_and_words(capsys):
         "total": 100,
         "loss": 0.25,
         "seconds": 3.0,
-        "note": "final: loss 0.2500, 3 s",
+        "note": "final: loss 0.2500, 50 steps in 3 s, 3 s left",
     }
