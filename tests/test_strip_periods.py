@@ -82,6 +82,17 @@ def test_defects_at_random_have_no_period(seed: int) -> None:
     assert find_period(random.uniform(0, LENGTH_MM, 200), 130, 20_000) is None
 
 
+def test_chance_makes_one_series_of_a_hundred_a_roll_and_fewer_where_many_are_looked_at() -> None:
+    random = np.random.default_rng(1)
+    series = [random.choice(2000, 40, replace=False) * 64.0 for _ in range(600)]
+    alone, among_twenty = (
+        sum(find_period(places, 160, 6500, 64.0, among=among) is not None for places in series) for among in (1, 20)
+    )
+    assert 1 <= alone <= 10
+    assert among_twenty <= 1
+    assert find_period(marks(1570, missed=0.5), 160, 6500, among=100) is not None
+
+
 @pytest.mark.parametrize("share", [1.0, 0.97, 0.5])
 def test_frames_that_all_or_at_random_show_a_mark_have_no_period(share: float) -> None:
     frames = np.flatnonzero(np.random.default_rng(2).random(2000) < share)

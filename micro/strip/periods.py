@@ -13,7 +13,7 @@ from scipy import stats
 
 # A series shorter than this is no evidence of a roll.
 LEAST_MARKS = 5
-# How often positions without any period may seem to have one.
+# How often positions without any period may seem to have one, in one of all the series that are looked at.
 CHANCE = 0.01
 # Cells of the histogram within the shortest period, and how much finer than its own resolution the spectrum is read.
 _CELLS, _FINE = 8, 4
@@ -44,12 +44,18 @@ class Period:
 
 
 def find_period(
-    positions_mm: NDArray[np.floating], shortest_mm: float, longest_mm: float, step_mm: float | None = None
+    positions_mm: NDArray[np.floating],
+    shortest_mm: float,
+    longest_mm: float,
+    step_mm: float | None = None,
+    *,
+    among: int = 1,
 ) -> Period | None:
     """Return the period of positions, or None where chance alone would do as well.
 
     shortest_mm, longest_mm: between which a period is sought.
     step_mm: where positions are those of whole frames, how far apart frames are: marks on each of them have no period.
+    among: how many such series are looked at, which are as many chances.
     """
     if not 0 < shortest_mm < longest_mm:
         raise ValueError(f"a period between {shortest_mm} and {longest_mm} mm")
@@ -59,7 +65,7 @@ def find_period(
     begins = places[0]
     longest_mm = min(longest_mm, float(np.ptp(places)) / (LEAST_MARKS - 1) * 1.01)
     cell_mm = shortest_mm / _CELLS if step_mm is None else step_mm
-    guess_mm = _strongest(places - begins, shortest_mm, longest_mm, cell_mm)
+    guess_mm = _strongest(places - begins, shortest_mm, longest_mm, cell_mm, CHANCE / among)
     if guess_mm is None:
         return None
     phase = float(np.angle(np.exp(2j * np.pi * places / guess_mm).sum()) / (2 * np.pi))
@@ -67,8 +73,14 @@ def find_period(
     return None if found is None else _whole_turn(places, found, longest_mm)
 
 
-def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: float, cell_mm: float) -> float | None:
-    """Return the longest period whose power in the spectrum of counts a cell is nearly the highest."""
+def _strongest(
+    places: NDArray[np.float64], shortest_mm: float, longest_mm: float, cell_mm: float, chance: float
+) -> float | None:
+    """Return the longest period whose power in the spectrum of counts a cell is nearly the highest.
+
+    chance: how often the highest power may be that of positions without a period. So many independent frequencies are
+    tried as R. V. Baluev, MNRAS 385 (2008) 1279, gives for the maximum of a periodogram: W sqrt(z).
+    """
     counts = np.bincount(np.rint(places / cell_mm).astype(np.int64)).astype(np.float64)
     length = 2 ** math.ceil(math.log2(len(counts) * _FINE))
     sums = np.fft.rfft(counts - counts.mean(), length)
@@ -77,8 +89,9 @@ def _strongest(places: NDArray[np.float64], shortest_mm: float, longest_mm: floa
     sought = (frequency >= 1 / longest_mm) & (frequency <= 1 / shortest_mm)
     if not sought.any():
         return None
-    tried = max(1.0, sought.sum() / _FINE)
-    if tried * _chance(math.sqrt(power[sought].max()), len(places)) > CHANCE:
+    highest = float(power[sought].max())
+    tried = (1 / shortest_mm - 1 / longest_mm) * math.sqrt(4 * math.pi * places.var() * highest / len(places))
+    if max(1.0, tried) * _chance(math.sqrt(highest), len(places)) > chance:
         return None
     strong = np.flatnonzero(sought & (power >= _AS_STRONG * power[sought].max()))
     first = strong[0]
