@@ -437,14 +437,14 @@ def _returning(marks: Sequence[Mark], layout: Layout, frame_mm: float) -> list[R
         for number in (stripe - 1, stripe):
             groups[mark.class_name, mark.side, "", number].append(mark)
     found: list[Returning] = []
-    among = sum(len(members) >= LEAST_MARKS for members in groups.values())
-    for (class_name, side, _, _), members in sorted(groups.items()):
+    series = {key: members for key, members in sorted(groups.items()) if len(members) >= LEAST_MARKS}
+    for (class_name, side, _, _), members in series.items():
         places = np.array([mark.along_mm for mark in members])
         step_mm = None if members[0].area_mm2 is not None else layout.frame_step_mm or frame_mm
         shortest_mm = max(SHORTEST_PERIOD_MM, 2.5 * (step_mm or 0))
         if shortest_mm >= layout.longest_period_mm:
             continue
-        period = find_period(places, shortest_mm, layout.longest_period_mm, step_mm, among=max(1, among))
+        period = find_period(places, shortest_mm, layout.longest_period_mm, step_mm, among=len(series))
         if period is not None:
             across_mm = float(np.median([mark.across_mm for mark in members]))
             found.append(Returning(class_name, side, across_mm, period, layout.roll_of(period.roll_diameter_mm)))
