@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from micro.recipe import Setting
 
+Channels = Literal["grey", "rgb"]
+"""What a network sees of an image: its brightness, or its colours."""
+
 START = "start"
 """The task of a bundle that only training can use: it begins there, and no image is answered."""
 
@@ -40,6 +43,11 @@ class NetworkSpec(_CardPart):
         if len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"two outputs have one name: {', '.join(self.outputs)}")
         return self
+
+    @property
+    def channels(self) -> Channels:
+        """What the network sees of an image."""
+        return "rgb" if self.in_channels == 3 else "grey"
 
     @property
     def stride_px(self) -> int:
@@ -77,7 +85,7 @@ class Card(_CardPart):
     pixel_size_um: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="trained at; None: any scale it was shown"
     )
-    channels: Literal["grey", "rgb"]
+    channels: Channels
     classes: tuple[str, ...]
     segmenter: NetworkSpec | None = None
     classifier: NetworkSpec | None = None

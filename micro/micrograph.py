@@ -14,6 +14,7 @@ PIXEL_TYPES = (np.uint8, np.uint16, np.float32)
 # No camera and no detector counts this far; files mark with such numbers (-3.4e38, 1e20) what was not measured.
 MOST_BRIGHT = 1e15
 
+GIVEN = "given by the user"
 WAYS_TO_GIVE_PIXEL_SIZE = (
     "Pass --pixel-size-um, pass the length of the scale bar as --scale-bar 222px=50um, or save the image with its "
     "calibration (OME-TIFF, ImageJ, the microscope's own tags). In napari, set the scale of the layer."
@@ -80,6 +81,12 @@ class Micrograph:
     def channels(self) -> int:
         """1 for grey, 3 for red, green and blue."""
         return int(self.pixels.shape[2])
+
+    @property
+    def is_coloured(self) -> bool:
+        """Whether any pixel is more than a grey: files with three equal channels are not."""
+        red, green, blue = (self.pixels[..., channel] for channel in (0, self.channels // 2, self.channels - 1))
+        return bool((red != green).any() or (green != blue).any())
 
     def known_pixel_size_um(self) -> float:
         """Return the pixel size, or raise UnknownPixelSize with the three ways to give one."""

@@ -51,7 +51,7 @@ def two_terraces():
 
 def test_the_task_is_found_by_its_name():
     task = find("flakes")
-    assert task.channels == "rgb"
+    assert task.channels == ("rgb",)
     assert task.colour_is_evidence
     assert not task.orientation_is_evidence
 

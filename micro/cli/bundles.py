@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import Shown, err, out, watched
 from micro.errors import MicroError
 
@@ -93,7 +94,9 @@ def models_show(name: str) -> int:
 
 
 @models.command(name="reference")
-def models_reference(name: str, *sources: str, learned_from: bool = False, device: str = "auto") -> int:
+def models_reference(
+    name: str, *sources: str, learned_from: bool = False, scale: Scale = AS_FILES_SAY, device: str = "auto"
+) -> int:
     """Store what normal images look like to a bundle, for the drift alarm of a line; an earlier reference goes.
 
     Training leaves one in every bundle. Give a line's own good images to a bundle that was trained elsewhere.
@@ -106,6 +109,8 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
         Images, folders (with all below them), globs, or text lists of images; a few hundred serve best.
     learned_from
         The bundle learned from these images: its scores on them are surer than on any others, and are left out.
+    scale
+        How large a pixel is, whatever the files say.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -121,7 +126,7 @@ def models_reference(name: str, *sources: str, learned_from: bool = False, devic
         from micro.engine import Engine
 
         look = partial(trial.statistics, Engine(chosen, device=device))
-    reader = Reader(0)
+    reader = Reader(0, scale.given().um)
     rows = []
     for source in found:
         try:
@@ -147,6 +152,7 @@ def models_export(
     to: Literal["onnx", "torchscript", "bioimageio"],
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
     views: int | None = None,
+    scale: Scale = AS_FILES_SAY,
     progress: Shown = "auto",
 ) -> int:
     """Write a bundle's networks for another runtime, and compare its decisions with the engine's, image by image.
@@ -167,19 +173,23 @@ def models_export(
     views
         Compare on so many parts of the images, or of the sample. If not given: the images whole, or 100 parts of the
         sample.
+    scale
+        How large a pixel is, whatever the files say.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
     """
     from micro import bundle, export
 
     chosen = bundle.load(name)
-    images = _compared_on(chosen, sources, views)
+    images = _compared_on(chosen, sources, views, scale)
     out.print(str(watched(export.export_steps(chosen, to, out_dir, images), "images", progress)))
     return DONE
 
 
 @models.command(name="compile")
-def models_compile(name: str, *sources: str, views: int | None = None, progress: Shown = "auto") -> int:
+def models_compile(
+    name: str, *sources: str, views: int | None = None, scale: Scale = AS_FILES_SAY, progress: Shown = "auto"
+) -> int:
     """Put a bundle's classifier into it as a graph with which CPUs answer sooner, after comparing the answers.
 
     Needs `pip install "micro[export]"`; whoever uses the bundle then does not. Exit code 2 when an answer differs, and
@@ -194,13 +204,17 @@ def models_compile(name: str, *sources: str, views: int | None = None, progress:
     views
         Compare on so many parts of the images, or of the sample. If not given: the images whole, or 100 parts of the
         sample.
+    scale
+        How large a pixel is, whatever the files say.
     progress
         auto: a bar on a terminal, a line now and then elsewhere; json: one line of JSON every image.
     """
     from micro import bundle, export
 
     chosen = bundle.load(name)
-    out.print(str(watched(export.compile_steps(chosen, _compared_on(chosen, sources, views)), "images", progress)))
+    out.print(
+        str(watched(export.compile_steps(chosen, _compared_on(chosen, sources, views, scale)), "images", progress))
+    )
     return DONE
 
 
@@ -275,7 +289,7 @@ def doctor() -> int:
     return DONE if all(finding.fine for finding in findings) else SOME_FAILED
 
 
-def _compared_on(bundle: "Bundle", sources: tuple[str, ...], views: int | None) -> list["Micrograph"]:
+def _compared_on(bundle: "Bundle", sources: tuple[str, ...], views: int | None, scale: Scale) -> list["Micrograph"]:
     """Return the images that are named, or so many parts of them, or of a bundle's sample."""
     from micro import export, trial
     from micro.line.reading import Look, Reader
@@ -283,7 +297,7 @@ def _compared_on(bundle: "Bundle", sources: tuple[str, ...], views: int | None) 
 
     if not sources:
         return export.views([trial.sample_of(bundle)], SAMPLE_VIEWS if views is None else views)
-    reader = Reader(0)
+    reader = Reader(0, scale.given().um)
     if views is None:
         return [reader.read(Look(source)) for source in find(sources)]
     found = find(sources)

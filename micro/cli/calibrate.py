@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, app, make_room
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import out
 
 FOLDS = 10
@@ -25,6 +26,7 @@ def calibrate(
     review_rate: float | None = None,
     max_escape: float | None = None,
     ng_share: float | None = None,
+    scale: Scale = AS_FILES_SAY,
     device: str = "auto",
 ) -> int:
     """Find when a frame is OK, REVIEW or NG, from what errors cost, and write that as a recipe for `predict --recipe`.
@@ -55,6 +57,8 @@ def calibrate(
         Share of the defects, 0..1, that may ship at most, with 95 % confidence.
     ng_share
         Share of defects on the line, 0..1, where it differs from the share among these frames.
+    scale
+        How large a pixel is, whatever the files say.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -66,6 +70,7 @@ def calibrate(
     from micro.score.folds import fold_numbers
 
     wishes = Wishes(cost_escape, cost_overkill, cost_review, review_rate, max_escape, ng_share)
+    um = scale.given().um
     make_room(out_file)
     chosen = bundle.load(model)
     if chosen.card.classifier is None:
@@ -84,7 +89,7 @@ def calibrate(
             raise BadSetting(f"{folder}: verdicts on frames are calibrated with frames, one folder a class.")
         # limits and temperature go together, so the card's temperature is put aside
         plain = replace(chosen, card=chosen.card.model_copy(update={"temperature": 1.0}))
-        answers = trial.run(Engine(plain, device=device), unseen_images(chosen, seen))
+        answers = trial.run(Engine(plain, Recipe(model=model, pixel_size_um=um), device), unseen_images(chosen, seen))
     truth, probabilities = answers.frames()
     names = tuple(name.strip() for name in ok_classes.split(",") if name.strip())
     classes = [answers.class_names[number] for number in truth]

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import err, out
 
 
@@ -15,6 +16,7 @@ def explain(
     model: str,
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
     class_name: Annotated[str | None, Parameter(name="--class")] = None,
+    scale: Scale = AS_FILES_SAY,
     device: str = "auto",
 ) -> int:
     """Draw where a classifier looked: each frame beside the same frame with what spoke for its class laid over it.
@@ -29,6 +31,8 @@ def explain(
         Folder for the pictures, one PNG an image.
     class_name
         The class to speak for; the likeliest one of each frame if not given.
+    scale
+        How large a pixel is, whatever the files say.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -43,7 +47,7 @@ def explain(
     from micro.report.explained import heated, places, write_picture
 
     place_of = places(found, out_dir)
-    explainer, reader = Explainer(chosen, device), Reader(0)
+    explainer, reader = Explainer(chosen, device), Reader(0, scale.given().um)
     code = DONE
     for source in found:
         try:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, REFUSED, SOME_FAILED, app
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import err, out, watched
 from micro.errors import MicroError
 
@@ -16,8 +17,7 @@ from micro.errors import MicroError
 def measure(
     *labels: str,
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
-    pixel_size_um: float | None = None,
-    scale_bar: str | None = None,
+    scale: Scale = AS_FILES_SAY,
     images: Annotated[Path | None, Parameter(name="--image")] = None,
     specimen: str | None = None,
     specimen_by: Literal["all", "folder"] = "all",
@@ -38,10 +38,8 @@ def measure(
         of each image counts.
     out_dir
         Folder for regions.csv, regions.parquet and specimen.json.
-    pixel_size_um
-        Size of one pixel in micrometres; overrides what the files say.
-    scale_bar
-        The length of the scale bar in place of that, such as 222px=50um.
+    scale
+        How large a pixel is, whatever the files say.
     images
         Folder of the micrographs, by the names of the label images: for their pixel size, and for the record.
     specimen
@@ -55,11 +53,10 @@ def measure(
     store
         Address of the run's ledger, where it is no file in its folder.
     """
-    from micro.formats.pixel_size import given
     from micro.specimen import Reading, measure_steps
     from micro.specimen.fields import by_folder, folder_of, left_out, of_command, without_result
 
-    reading = Reading(given(pixel_size_um, scale_bar), boundary_value, min_area_px)
+    reading = Reading(scale.given(), boundary_value, min_area_px)
     found = of_command(labels, images, store)
     lacking, undone = left_out(labels), without_result(labels)
     name = specimen or out_dir.resolve().name

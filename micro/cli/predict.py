@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, NOT_GOOD, SOME_FAILED, app, stopping
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import Shown, err, out, watched
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def predict(
     *sources: str,
     model: str | None = None,
     out_dir: Annotated[Path, Parameter(name=["--out", "-o"])],
-    pixel_size_um: float | None = None,
-    scale_bar: str | None = None,
+    scale: Scale = AS_FILES_SAY,
     settings: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     review_below: float | None = None,
     recipe: Path | None = None,
@@ -58,10 +58,8 @@ def predict(
         Name of an installed bundle, or the folder of one.
     out_dir
         Folder for the results; the same command goes on where an earlier one stopped.
-    pixel_size_um
-        Size of one pixel in micrometres; overrides what the files say.
-    scale_bar
-        The length of the scale bar in place of that, such as 222px=50um.
+    scale
+        How large a pixel is, whatever the files say.
     settings
         key=value, a setting of the task; repeat for more. `micro models show NAME` lists them.
     review_below
@@ -103,7 +101,6 @@ def predict(
     """
     from micro import bundle
     from micro.errors import BadSetting
-    from micro.formats.pixel_size import given
     from micro.line import arrivals
     from micro.line.cluster import Cluster
     from micro.line.run import Place, run_steps
@@ -112,7 +109,7 @@ def predict(
     from micro.line.station import Judge, Manners
     from micro.report.run import at_the_end
 
-    asked = _recipe(recipe, model, given(pixel_size_um, scale_bar).um, settings, review_below)
+    asked = _recipe(recipe, model, scale.given().um, settings, review_below)
     search = Search(sources)
     suffix = arrivals.marker_of(marker)
     if watch and (shard or cluster):

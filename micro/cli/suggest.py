@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app, make_room
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import Shown, err, out, watched
 from micro.errors import UnreadableImage
 
@@ -24,6 +25,7 @@ def suggest(
     model: str,
     known: Path | None = None,
     out_file: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("suggest.csv"),
+    scale: Scale = AS_FILES_SAY,
     device: str = "auto",
     progress: Shown = "auto",
 ) -> int:
@@ -39,6 +41,8 @@ def suggest(
         Folder with the images that are annotated already; equal files among the sources are left out.
     out_file
         CSV with the whole list: rank, image, doubt, novelty.
+    scale
+        How large a pixel is, whatever the files say.
     device
         auto, cpu, cuda, cuda:N or mps.
     progress
@@ -52,7 +56,7 @@ def suggest(
     from micro.engine import Engine
     from micro.suggestion import rank_steps
 
-    engine, reader = Engine.load(model, device), _Reader()
+    engine, reader = Engine.load(model, device), _Reader(scale.given().um)
     steps = rank_steps(engine, reader.new(asked), reader.known(there), len(asked) + len(there))
     found = watched(steps, "images", progress)
     with out_file.open("w", encoding="utf-8", newline="") as file:
@@ -75,7 +79,8 @@ class _Reader:
     failed: how many could not be read. left_out: how many of the new ones are known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pixel_size_um: float | None) -> None:
+        self._pixel_size_um = pixel_size_um
         self.failed = self.left_out = 0
         self._digests: set[str | None] = set()
 
@@ -96,7 +101,7 @@ class _Reader:
     def _read(self, sources: "Sequence[Source]") -> "Iterator[tuple[Micrograph, str | None]]":
         from micro.line.reading import Look, Reader
 
-        reader = Reader(0)
+        reader = Reader(0, self._pixel_size_um)
         for source in sources:
             look = Look(source)
             try:

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from micro.cli.app import DONE, SOME_FAILED, app, make_room
+from micro.cli.scale import AS_FILES_SAY, Scale
 from micro.cli.screen import Shown, out, watched
 from micro.errors import BadSetting, MicroError
 
@@ -28,6 +29,7 @@ def train(
     network: str | None = None,
     start: Annotated[str | None, Parameter(name="--from")] = None,
     folds: int = 0,
+    colour: bool = False,
     group_by: str | None = None,
     balance: bool = False,
     seed: int | None = None,
@@ -65,6 +67,9 @@ def train(
         else.
     folds
         Measure by so many folds of the images (or of the groups in groups.csv), then train on everything.
+    colour
+        Learn from the colours of the images: grains, phases and defects are told apart by brightness otherwise, so that
+        a bundle reads grey images too. What begins from a bundle of the same task sees what that one sees.
     group_by
         Regular expression whose bracketed group, found in an image's name, is its specimen or field: `'^([^_]+)_'`.
     balance
@@ -124,6 +129,7 @@ def train(
         start=first,
         beside=further,
         device=device,
+        colour=colour,
         balance=balance,
         unlabelled=unlabelled.resolve().name if unlabelled else None,
     )
@@ -133,6 +139,7 @@ def train(
             "seed": (seed, planned.seed),
             "folds": (folds or None, planned.folds),
             "network": (network, planned.network.encoder_name),
+            "colour": (colour or None, planned.network.channels == "rgb"),
             "balance": (balance or None, bool(planned.class_weights)),
         }
         for name, (said, planned_so) in stated.items():
@@ -177,6 +184,7 @@ def score(
     tolerance: float = 0.0,
     held_out: bool = False,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    scale: Scale = AS_FILES_SAY,
     device: str = "auto",
 ) -> int:
     """Compare a bundle's answers with an annotated folder, or a challenger's with those of the bundle in use.
@@ -197,6 +205,8 @@ def score(
         Only the images, or parts of images, that the training of the bundle, or of both, held out of this folder.
     json_file
         File for the figures with their intervals.
+    scale
+        How large a pixel is, whatever the files say.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -205,6 +215,7 @@ def score(
 
     if json_file is not None:
         make_room(json_file)
+    um = scale.given().um
     names = (model,) if against is None else (model, against)
     card = bundle.load(model).card
     annotated = folders.read_for(tasks.find(card.task), folder)
@@ -222,14 +233,14 @@ def score(
     if held_out:
         images = held_out_of_all([bundle.load(name) for name in names], annotated)
     images = trial.measurable(images)
-    result = trial.run(Engine.load(model, device), images)
+    result = trial.run(Engine.load(model, device, um), images)
     out.print(result.describe())
     code = DONE
     if against is None:
         on = f"{annotated.root.name}, {'held out' if held_out else 'all'} {len(images)} images"
         figures = [row.model_dump() for row in result.measured(on)]
     else:
-        compared = challenge.compare(result, trial.run(Engine.load(against, device), images), tolerance)
+        compared = challenge.compare(result, trial.run(Engine.load(against, device, um), images), tolerance)
         out.print(f"\n{compared.describe()}")
         figures = [asdict(change) for change in compared.changes]
         code = DONE if compared.may_replace else SOME_FAILED

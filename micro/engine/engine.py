@@ -22,7 +22,7 @@ from micro.engine.stream import Item, Lanes, Result, stream
 from micro.errors import BadSetting, MicroError, UnknownPixelSize, UnreadableImage
 from micro.formats import MAX_PIXELS
 from micro.illumination import Scaling
-from micro.micrograph import Micrograph
+from micro.micrograph import GIVEN, Micrograph
 from micro.networks.allocator import keep_pages
 from micro.networks.fast import accelerate, steady
 from micro.networks.graph import Graph
@@ -100,9 +100,12 @@ class Engine:
         self._threads = torch.get_num_threads()
 
     @classmethod
-    def load(cls, model: str, device: str = "auto") -> "Engine":
-        """Return the engine of an installed bundle, by its name or folder, with the card's own settings."""
-        return cls(bundles.load(model), Recipe(model=model), device)
+    def load(cls, model: str, device: str = "auto", pixel_size_um: float | None = None) -> "Engine":
+        """Return the engine of an installed bundle, by its name or folder, with the card's own settings.
+
+        pixel_size_um: of all images, whatever they say.
+        """
+        return cls(bundles.load(model), Recipe(model=model, pixel_size_um=pixel_size_um), device)
 
     def predict(self, image: Micrograph) -> Prediction:
         """Return what the bundle says about an image of any size."""
@@ -241,7 +244,7 @@ class Engine:
                 f"micro.Micrograph(pixels, pixel_size_um=0.5) for an array."
             )
         if self.recipe.pixel_size_um is not None:
-            image = replace(image, pixel_size_um=self.recipe.pixel_size_um, pixel_size_source="given by the user")
+            image = replace(image, pixel_size_um=self.recipe.pixel_size_um, pixel_size_source=GIVEN)
         pixels, notes = with_channels(image.pixels, self.card.channels)
         if self.card.pixel_size_um is not None:
             try:

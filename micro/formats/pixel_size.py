@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from micro.errors import BadSetting
+from micro.micrograph import GIVEN
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -123,7 +124,7 @@ def given(pixel_size_um: float | None, scale_bar: str | None) -> PixelSize:
         raise BadSetting("--pixel-size-um and --scale-bar say the same thing. Pass one of them.")
     if not 0 < pixel_size_um < math.inf:
         raise BadSetting(f"--pixel-size-um {pixel_size_um:g}: a pixel is larger than 0. Pass its edge in micrometres.")
-    return PixelSize(pixel_size_um, "given by the user")
+    return PixelSize(pixel_size_um, GIVEN)
 
 
 def of_scale_bar(text: str) -> PixelSize:

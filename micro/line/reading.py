@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from micro.errors import MicroError, UnreadableImage
 from micro.formats.storage import descriptor, opened
 from micro.line.ledger import Seen
 from micro.line.sources import Source, system_of, version_of
-from micro.micrograph import Micrograph
+from micro.micrograph import GIVEN, Micrograph
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -47,10 +47,12 @@ class Reader:
     """Reads images from disks and servers; any number of threads may use it.
 
     settle_s: a file that cannot be read is not whole if it was written to no longer ago than this.
+    pixel_size_um: what the user gave, whatever the files say.
     """
 
-    def __init__(self, settle_s: float) -> None:
+    def __init__(self, settle_s: float, pixel_size_um: float | None = None) -> None:
         self._settle_s = settle_s
+        self._pixel_size_um = pixel_size_um
         self._systems: dict[str, AbstractFileSystem] = {}
         self._lock = threading.Lock()
 
@@ -61,7 +63,10 @@ class Reader:
         """
         began = time.perf_counter()
         try:
-            return self._remote(look) if look.source.is_remote else self._local(look)
+            image = self._remote(look) if look.source.is_remote else self._local(look)
+            if self._pixel_size_um is None:
+                return image
+            return replace(image, pixel_size_um=self._pixel_size_um, pixel_size_source=GIVEN)
         except MicroError:
             raise
         except Exception as fault:  # a decoder's own fault in a damaged file is that file's fault, not the run's

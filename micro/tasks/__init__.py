@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from micro.card import START, Card
+from micro.card import START, Card, Channels
 from micro.document import no_truth, reasons
 from micro.errors import BadSetting
 from micro.illumination import Scaling
@@ -110,6 +110,7 @@ class Habits:
 class Task:
     """One kind of question put to an image.
 
+    channels: what its networks may see of an image, the usual one first.
     outputs: names of the segmenter's maps; empty for a task that only classifies whole frames, and for one whose maps
         are the classes of a folder until it is `named`.
     settings: the pydantic model of what a user may change.
@@ -143,7 +144,7 @@ class Task:
     """
 
     name: str
-    channels: str
+    channels: tuple[Channels, ...]
     outputs: tuple[str, ...]
     settings: type[TaskSettings]
     scaling: Callable[[NDArray[np.generic]], Scaling]

@@ -211,7 +211,7 @@ def of_classes(classes: tuple[str, ...]) -> Task:
     """Return the task for these classes of pixels, the sound surface first; none: only whole frames are named."""
     return Task(
         name="defects",
-        channels="grey",
+        channels=("grey", "rgb"),
         outputs=classes,
         settings=DefectSettings,
         scaling=contrast,

@@ -462,7 +462,7 @@ def _context(pixels: NDArray[np.generic], light: Scaling, covered: NDArray[np.bo
 
 TASK = Task(
     "flakes",
-    channels="rgb",
+    channels=("rgb",),
     outputs=("inside", "depth"),
     settings=FlakeSettings,
     scaling=scaling,

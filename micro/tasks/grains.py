@@ -430,7 +430,7 @@ def _bands(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
 
 TASK = Task(
     "grains",
-    channels="grey",
+    channels=("grey", "rgb"),
     outputs=("inside", "depth", "twin"),
     settings=GrainSettings,
     scaling=scaling,

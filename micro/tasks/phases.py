@@ -74,7 +74,7 @@ def of_classes(classes: tuple[str, ...]) -> Task:
     """Return the task for these classes, background first."""
     return Task(
         "phases",
-        channels="grey",
+        channels=("grey", "rgb"),
         outputs=classes,
         settings=PhaseSettings,
         scaling=scaling,

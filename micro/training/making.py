@@ -111,7 +111,7 @@ def card_of(
         task=plan.task,
         summary=making.about.summary,
         pixel_size_um=sizes.pop() if len(sizes) == 1 else None,
-        channels="rgb" if task.channels == "rgb" else "grey",
+        channels=plan.network.channels,
         classes=(plan.task,) if plan.finds_instances else plan.network.outputs,
         segmenter=plan.network if unet else None,
         classifier=None if unet else plan.network,

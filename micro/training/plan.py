@@ -122,7 +122,7 @@ class TrainingPlan(BaseModel):
         return "\n".join(
             (
                 f"task       {self.task}, outputs {', '.join(spec.outputs)}",
-                f"network    {spec.kind} {shape}, {spec.in_channels} channels",
+                f"network    {spec.kind} {shape}, sees {'colour' if spec.channels == 'rgb' else 'brightness'}",
                 f"begins     from {self.start or 'random weights'}, seed {self.seed}"
                 + (f"; what it took stands still for {self.frozen_steps} steps" if self.frozen_steps else ""),
                 f"training   {self.steps} steps of {self.batch} crops of {self.crop_px} px"
@@ -171,6 +171,7 @@ def plan(
     start: Bundle | Literal["imagenet"] | None = None,
     beside: Sequence[AnnotatedFolder] = (),
     device: str = "cpu",
+    colour: bool = False,
     balance: bool = False,
     unlabelled: str | None = None,
 ) -> TrainingPlan:
@@ -185,11 +186,13 @@ def plan(
         learning rate; everything else begins at the whole.
     beside: folders whose images train as well, such as drawn scenes; none of them measures.
     unlabelled: name of a folder of images that nobody annotated, to learn from as well.
+    colour: see the colours of the images, where the task sees their brightness otherwise. A bundle of this task that
+        training begins from hands on what it sees.
     balance: count rare classes more, by one over the root of their share, so that all together weigh what they did.
     device: on which it is to be trained; CUDA multiplies in bfloat16, and so does a CPU that is fast at it.
 
-    Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network
-    and for minutes that are none.
+    Raises BadFolder when the folder's annotations are not what the task learns from, BadSetting for an unknown network,
+    for minutes that are none and for colour where no image has any.
     """
     if not 0 < minutes < math.inf:
         raise BadSetting(f"{minutes:g} minutes: a training takes some, such as 25.")
@@ -211,12 +214,18 @@ def plan(
         begun = start.card.segmenter if task.outputs else start.card.classifier
         if begun is None:
             raise BadSetting(f"{start.card.name} has no {'segmenter' if task.outputs else 'classifier'} to begin from.")
+    if colour and not any(item.image.is_coloured for each in (folder, *beside) for item in each.images):
+        raise BadSetting(f"{folder.root}: its images are grey, and there is no colour to learn from.")
+    is_same_task = isinstance(start, Bundle) and start.card.task == task_name
+    channels = task.channels[0]
+    if "rgb" in task.channels and (colour or (is_same_task and begun is not None and begun.channels == "rgb")):
+        channels = "rgb"
     habits = task.habits
     crop_px = habits.crop_px if task.outputs else _frame_px(folder.images)
     spec = NetworkSpec(
         kind="unet" if task.outputs else "classifier",
         encoder_name=network or (begun.encoder_name if begun else habits.network),
-        in_channels=3 if task.channels == "rgb" else 1,
+        in_channels=3 if channels == "rgb" else 1,
         outputs=task.outputs or folder.classes,
         decoder_channels=(begun.decoder_channels if begun else habits.decoder_channels) if task.outputs else (),
         input_px=None if task.outputs else crop_px,
@@ -241,7 +250,6 @@ def plan(
     # minutes are those of the two cores whatever the device, so that the same command gives the same number of steps
     cores: Precision = "bf16" if fast["cpu"] else "fp32"
     steps = max(1, round(minutes * 60 / (folds + 1) / seconds_a_step(spec, crop_px, habits.batch, cores)))
-    is_same_task = isinstance(start, Bundle) and start.card.task == task_name
     goes_on = is_same_task and begun is not None and begun.outputs == spec.outputs
     return TrainingPlan(
         task=task_name,
@@ -302,8 +310,9 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
-    if edited.network.in_channels != derived.network.in_channels:
-        raise BadSetting(f"{path}: network: in_channels: {edited.task} has {derived.network.in_channels}.")
+    offered = [3 if channels == "rgb" else 1 for channels in edited.task_learned.channels]
+    if edited.network.in_channels not in offered:
+        raise BadSetting(f"{path}: network: in_channels: {edited.task} has {' or '.join(map(str, offered))}.")
     if edited.network.kind == "classifier" and edited.crop_px != edited.network.input_px:
         raise BadSetting(
             f"{path}: crop_px is {edited.crop_px} and the network's input_px {edited.network.input_px}: frames are "

@@ -60,7 +60,7 @@ class Batch:
 class _Source:
     """An image as training draws from it.
 
-    pixels: (Y, X, C) uint8 in the card's channels.
+    pixels: (Y, X, C) uint8 in the network's channels.
     labels: (Y, X) int32, all zero where the class of the frame is the answer; a twin of region i is i + TWIN.
     places: (N, 2) rows and columns of some annotated pixels.
     """
@@ -179,7 +179,7 @@ class Sampler:
 
 
 def _source(plan: TrainingPlan, task: Task, item: Annotated, shelf: Shelf) -> _Source:
-    pixels, _ = with_channels(item.image.pixels, task.channels)
+    pixels, _ = with_channels(item.image.pixels, plan.network.channels)
     class_number = 0
     if item.labels is None:
         assert item.class_name is not None

@@ -22,7 +22,7 @@ from micro import bundle as bundles
 from micro import folder as folders
 from micro import networks, tasks
 from micro.bundle import Bundle
-from micro.card import START, Card, DataSource
+from micro.card import START, Card, DataSource, NetworkSpec
 from micro.errors import BadSetting, MicroError
 from micro.folder import AnnotatedFolder
 from micro.training.loop import HEAD, Epoch, State, follow, last_layer, loss_of, starting_weights, take_over
@@ -37,6 +37,7 @@ CROP_PX = 96
 FIRST_SHARE = 1.0
 ROUNDS_AN_EPOCH = 8
 CHECKPOINT = "start.pt"
+COLOURS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def start_steps(
     for number in range(done, rounds):
         made, sampler = plans[number % len(plans)], samplers[number % len(plans)]
         torch.manual_seed(number)
-        network = networks.build(made.network)
+        network = networks.build(in_colour(made.network))
         take_over(network, starting_weights(made, begun))
         answers = made.task, made.network.outputs
         take_over(network, body | heads.get(answers, {}))
@@ -95,7 +96,7 @@ def start_steps(
         network.to(memory_format=torch.channels_last).train()
         first = number // len(plans) * INNER_STEPS
         for batch in sampler.batches(first, first + INNER_STEPS):
-            loss = loss_of(network(batch.pixels.expand(-1, made.network.in_channels, -1, -1)), batch, made)
+            loss = loss_of(network(batch.pixels.expand(-1, COLOURS, -1, -1)), batch, made)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -115,7 +116,7 @@ def start_steps(
         if tasks.find(task).outputs
         for name, value in head.items()
     }
-    network_of = plans[0].network.model_copy(update={"outputs": (START,)})
+    network_of = in_colour(plans[0].network).model_copy(update={"outputs": (START,)})
     saved = bundles.save(
         out,
         card.model_copy(update={kind: network_of}),
@@ -153,14 +154,19 @@ def card_of(name: str, about: About, sources: Sequence[Source], command: str) ->
     )
 
 
+def in_colour(spec: NetworkSpec) -> NetworkSpec:
+    """Return the network that learns what these and other images show, grey ones as three equal channels."""
+    return spec.model_copy(update={"in_channels": COLOURS})
+
+
 def _plan(source: Source, begun: Bundle) -> TrainingPlan:
-    """Return how one source is learned: at the whole rate, grey images in three channels, in small crops.
+    """Return how one source is learned: at the whole rate, in small crops.
 
     Frames are as large as the bundle that it begins from takes them.
     """
     made = plan(source.folder, source.task, 1, start=begun)
     input_px = None if made.network.kind == "unet" or begun.card.classifier is None else begun.card.classifier.input_px
-    network = made.network.model_copy(update={"in_channels": 3, "input_px": input_px})
+    network = made.network.model_copy(update={"input_px": input_px})
     rate = made.task_learned.habits.learning_rate
     return made.model_copy(update={"network": network, "crop_px": input_px or CROP_PX, "learning_rate": rate})
 

@@ -55,6 +55,7 @@ class Lesson:
     task: str
     minutes: float
     start: str | None = None
+    colour: bool = False
 
 
 @dataclass(frozen=True)

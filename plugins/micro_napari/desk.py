@@ -106,7 +106,7 @@ def _plan(lesson: Lesson) -> str:
 
     annotated = folders.read_for(find(lesson.task), lesson.folder)
     start = bundle.load(lesson.start) if lesson.start else None
-    planned = training.plan(annotated, lesson.task, lesson.minutes, start=start)
+    planned = training.plan(annotated, lesson.task, lesson.minutes, start=start, colour=lesson.colour)
     return f"{annotated.describe()}\n{planned.describe()}"
 
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from micro.errors import UnreadableImage
 from micro.formats import pixel_size as sizes
-from micro.micrograph import PIXEL_TYPES, Micrograph
+from micro.micrograph import GIVEN, PIXEL_TYPES, Micrograph
 
-GIVEN = "given by the user"
 LAYER_SCALE = "scale of the napari layer"
 
 

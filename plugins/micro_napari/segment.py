@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QProgressBar, QPushButton, QV
 
 from micro.card import Card
 from micro.errors import BadSetting, UnreadableImage
+from micro.micrograph import GIVEN
 from micro.recipe import Recipe
 from micro.regions import Glimpse, Progress
 from micro_napari import keeping
@@ -27,7 +28,7 @@ from micro_napari.finding import KEY, Finding, headline
 from micro_napari.fit import Fit, fit
 from micro_napari.follow import follow, of, table
 from micro_napari.form import SettingsForm
-from micro_napari.layers import GIVEN, LAYER_SCALE, Facts, cropped, facts, lay_on, placed_like
+from micro_napari.layers import LAYER_SCALE, Facts, cropped, facts, lay_on, placed_like
 from micro_napari.parts import DockPart, folded, labelled, say, side_by_side, words
 from micro_napari.scale import PixelSizeForm
 

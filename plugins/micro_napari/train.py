@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPlainTextEdit, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit, QPlainTextEdit, QPushButton, QVBoxLayout
 
 from micro import bundle, formats, tasks
 from micro.card import START
@@ -52,6 +52,7 @@ class TrainWidget(DockPart):
         self.start_from = QComboBox()
         self.preset = QComboBox()
         self.preset.addItems(PRESETS)
+        self.colour = QCheckBox("Learn from colour, not from brightness alone")
         self.name = QLineEdit("my-model")
         self.plan = QPushButton("Plan")
         self.go = QPushButton("Start")
@@ -74,11 +75,14 @@ class TrainWidget(DockPart):
             changed.connect(self._look)
         for changed in (self.preset.currentTextChanged, self.start_from.currentTextChanged):
             changed.connect(self._look)
-        self.task.currentTextChanged.connect(self._offer_starts)
+        self.colour.toggled.connect(self._look)
+        for changed in (self._offer_starts, self._offer_colour):
+            self.task.currentTextChanged.connect(changed)
         self.chosen.changed.connect(self._on_chosen)
         self.destroyed.connect(self._aside.close)
         self._on_chosen()
         self._offer_starts()
+        self._offer_colour()
 
     @property
     def is_running(self) -> bool:
@@ -126,6 +130,7 @@ class TrainWidget(DockPart):
         layout.addWidget(labelled("Task", self.task))
         layout.addWidget(labelled("Begin from", self.start_from))
         layout.addWidget(labelled("Time", self.preset))
+        layout.addWidget(self.colour)
         layout.addWidget(labelled("Call it", self.name))
         layout.addWidget(side_by_side(self.plan, self.go))
         self.page.setMinimumHeight(120)
@@ -160,6 +165,10 @@ class TrainWidget(DockPart):
                 continue  # the list of bundles in Segment says what is wrong with it
         self.start_from.addItem(NOTHING)
 
+    def _offer_colour(self, *_: Any) -> None:
+        """Let the user choose where the task does; flakes are always told apart by their colours."""
+        self.colour.setVisible(len(tasks.find(self.task.currentText()).channels) > 1)
+
     def _look(self, *_: Any) -> None:
         """Say how far things are; a changed form needs a new plan before it may start."""
         images = teaching.count(self._folder)
@@ -181,6 +190,7 @@ class TrainWidget(DockPart):
             self.task.currentText(),
             PRESETS[self.preset.currentText()],
             None if start == NOTHING else start,
+            self.colour.isChecked() and not self.colour.isHidden(),
         )
 
     def _on_plan_clicked(self) -> None:
@@ -215,6 +225,7 @@ class TrainWidget(DockPart):
         arguments = ["train", str(lesson.folder), "--task", lesson.task, "--out", str(self.out)]
         arguments += ["--minutes", str(lesson.minutes)]
         arguments += ["--from", lesson.start or "none"]
+        arguments += ["--colour"] if lesson.colour else []
         arguments += ["--resume"] if (self.out / "training").is_dir() else []
         self.curve.clear()
         self.curve.show()

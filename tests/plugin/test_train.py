@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QFileDialog
 from small_bundles import make_bundle
 
 from micro import bundle, formats
+from micro.micrograph import Micrograph
 from micro.scenes import grains as scenes
 from micro_napari import train as train_dock
 
@@ -77,6 +78,24 @@ def test_nothing_starts_before_its_plan_is_shown(dock, until, lessons, tmp_path)
     assert train.go.isEnabled()
     train.preset.setCurrentIndex(1)
     assert not train.go.isEnabled()
+
+
+def test_colour_is_learned_where_it_is_ticked_and_the_task_offers_it(dock, until, lessons):
+    train = dock("Train")
+    train.folder.setText(str(lessons))
+    train.task.setCurrentText("grains")
+    planned(train, until)
+    assert "sees brightness" in train.page.toPlainText()
+    train.colour.setChecked(True)
+    assert not train.go.isEnabled()
+    planned(train, until)
+    assert "no colour to learn from" in train.said.text()
+    tinted = scenes.draw(0, 96, 96).image.pixels * np.array([1, 0.8, 0.6])
+    formats.write_image(lessons / "images" / "00.tif", Micrograph(tinted.astype(np.uint8)))
+    planned(train, until)
+    assert "sees colour" in train.page.toPlainText()
+    train.task.setCurrentText("flakes")
+    assert train.colour.isHidden()
 
 
 @pytest.mark.slow
