@@ -67,6 +67,12 @@ def test_what_nobody_saw_or_was_sure_of_keeps_a_strip_from_shipping(unclear: Unc
     assert judge_strip([], unclear, rules(at_most=5)).verdict == "REVIEW"
 
 
+def test_frames_that_wait_and_frames_that_nobody_saw_are_counted_apart() -> None:
+    waits, unseen = judge_strip([], Unclear(review=3, unseen=2), None).reasons
+    assert waits == "REVIEW: 3 frames wait for a person's eye"
+    assert unseen.startswith("REVIEW: 2 frames were not seen")
+
+
 def test_an_area_is_not_guessed_where_whole_frames_were_named() -> None:
     with pytest.raises(BadSetting, match="finds regions"):
         judge_strip([defect(1, area_mm2=None)], SEEN, rules(area_from_mm2=5, at_most=1))
@@ -80,6 +86,12 @@ def test_an_area_is_not_guessed_where_whole_frames_were_named() -> None:
         "product: p\nversion: 1\nrules: []\n",
         "product: p\nversion: 1\nrules: [{classes: [a]}]\n",
         "product: p\nrules: [{at_most: 1}]\n",
+        "product: p\nversion: 0\nrules: [{at_most: 1}]\n",
+        "product: ''\nversion: 1\nrules: [{at_most: 1}]\n",
+        "product: p\nversion: 1\nrules: [{at_most: -1}]\n",
+        "product: p\nversion: 1\nrules: [{at_most_a_metre: -1}]\n",
+        "product: p\nversion: 1\nrules: [{in_a_row: -1}]\n",
+        "product: p\nversion: 1\nrules: [{at_most: 1, area_below_mm2: 0}]\n",
         "product: p\nversion: 1\nrules: [{at_most: 1, area_from_mm2: 5, area_below_mm2: 5}]\n",
         "product: p\nversion: 1\nrules: [{at_most: 1, area_from_mm2: .inf}]\n",
         "product: p\nversion: 1\nrules: [{at_most: 1, colour: red}]\n",

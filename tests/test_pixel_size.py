@@ -82,6 +82,7 @@ def test_ome_units_are_converted(value, unit, um):
 
 def test_ome_with_only_the_width_of_a_pixel_is_taken_as_square():
     assert size(ome(0.5)) == (0.5, "OME-XML")
+    assert size(ome(500.0, "nm")) == (pytest.approx(0.5), "OME-XML")
 
 
 def test_ome_sizes_in_two_units_are_compared_in_one():
@@ -153,8 +154,9 @@ def test_imagej_without_a_unit_of_length_is_not_calibrated(unit):
     assert size(imagej(unit, 4.0)) == (None, None)
 
 
-def test_imagej_in_inches_at_a_screen_resolution_is_not_calibrated():
+def test_imagej_in_inches_or_centimetres_at_a_print_resolution_is_not_calibrated():
     assert size(imagej("inch", 72.0, resolutionunit="INCH")) == (None, None)
+    assert size(imagej("cm", 1200 / 2.54)) == (None, None)
 
 
 FEI = "[User]\r\nUser=supervisor\r\n[Scan]\r\nPixelWidth={0}\r\nPixelHeight={1}\r\nDwelltime=1e-6\r\n"
@@ -164,6 +166,9 @@ FEI = "[User]\r\nUser=supervisor\r\n[Scan]\r\nPixelWidth={0}\r\nPixelHeight={1}\
 def test_fei_states_the_pixel_in_metres(code):
     assert size(tagged(code, FEI.format("3.37273e-009", "3.37273e-009"))) == (pytest.approx(0.00337273), "FEI tag")
     assert size(tagged(code, FEI.format("3,37273e-009", "3,37273e-009"))) == (pytest.approx(0.00337273), "FEI tag")
+    for section in ("[EScan]", "[IScan]"):
+        text = FEI.format("1e-8", "1e-8").replace("[Scan]", section)
+        assert size(tagged(code, text)) == (pytest.approx(0.01), "FEI tag")
 
 
 def test_fei_wins_over_a_resolution_tag_left_by_the_software():
@@ -178,6 +183,8 @@ def test_fei_pixels_of_a_tilted_stage_are_not_square():
 def test_fei_xml_states_the_pixel_with_its_unit():
     xml = "<Metadata><PixelWidth unit='nm'>12.5</PixelWidth><PixelHeight unit='nm'>12.5</PixelHeight></Metadata>"
     assert size(tagged(34683, xml)) == (pytest.approx(0.0125), "FEI tag")
+    assert size(tagged(34683, xml.replace(" unit='nm'>12.5", ">1.25e-8"))) == (pytest.approx(0.0125), "FEI tag")
+    assert size(tagged(34683, xml.replace("12.5</PixelHeight", "17.5</PixelHeight"))) == (None, None)
 
 
 ZEISS = "\r\n0\r\nAP_PIXEL_SIZE\r\nPixel Size = 999.0 nm\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = {0}\r\n"
@@ -237,7 +244,7 @@ def test_an_honest_resolution_tag_is_a_pixel_size(per_unit, unit, um):
     )
 
 
-@pytest.mark.parametrize("dpi", [1, 72, 96, 150, 200, 300, 600, 1200, 2400, 4800])
+@pytest.mark.parametrize("dpi", [1, 72, 96, 150, 200, 300, 600, 750, 1200, 2400, 4800, 9600])
 @pytest.mark.parametrize(("unit", "inches"), [("INCH", 1.0), ("CENTIMETER", 2.54)])
 def test_a_print_resolution_is_no_pixel_size_in_any_unit(dpi, unit, inches):
     assert size(tiff(GREY, resolution=(dpi / inches, dpi / inches), resolutionunit=unit)) == (None, None)
@@ -283,6 +290,7 @@ def test_a_jpeg_may_count_its_pixels_a_centimetre():
 
 def test_a_resolution_along_one_axis_only_is_no_pixel_size():
     assert of_print_resolution(2e6, 0, "file") == of_print_resolution(0, 2e6, "file") == UNKNOWN
+    assert "0.5 x 0.25 um, which are not square" in of_print_resolution(2e6, 4e6, "file").notes[0]
 
 
 def test_pixels_that_are_square_but_for_rounding_have_one_size():
@@ -308,6 +316,18 @@ def test_a_broken_statement_is_passed_over_for_the_next():
 @pytest.mark.parametrize("unit", ["µm", "μm", "um", "micron", "Micron", "microns", "\\u00B5m", " um "])
 def test_a_micrometre_is_known_however_it_is_spelled(unit):
     assert um_per(unit) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("unit", "um"),
+    [("nanometre", 1e-3), ("Millimeters", 1e3), ("centimetre", 1e4), ("metres", 1e6), ("inches", 25400), ("in", 25400)],
+)
+def test_a_length_is_known_by_its_whole_name(unit, um):
+    assert um_per(unit) == um
+
+
+def test_an_angstrom_is_known_by_its_sign_and_its_letter():
+    assert um_per("\N{ANGSTROM SIGN}") == um_per("\N{LATIN CAPITAL LETTER A WITH RING ABOVE}") == 1e-4
 
 
 @pytest.mark.parametrize("unit", ["", "pixel", "px", "reference frame", "dpi"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from micro.errors import MicroError
-from micro.line.sources import Search, find
+from micro.line.sources import Search, find, version_of
 
 
 def names(*sources: Path | str) -> list[str]:
@@ -83,6 +83,25 @@ def test_the_name_of_an_image_does_not_depend_on_which_others_are_there(tmp_path
     before = names(tmp_path / "one", tmp_path / "two")
     touched(tmp_path, "two/a.png", "one/b.png")
     assert set(before) < set(names(tmp_path / "one", tmp_path / "two"))
+
+
+def test_two_images_of_one_name_are_refused_and_neither_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("x/a.png\n/x/a.png\n", encoding="utf-8")
+    with pytest.raises(MicroError, match=r"x/a\.png: two images would bear this name"):
+        find([str(tmp_path / "list.txt")])
+
+
+def test_an_image_at_the_top_of_the_machine_has_no_folder_in_front(tmp_path: Path) -> None:
+    found = Search(["/", str(tmp_path)]).source("/a.png")
+    assert found is not None
+    assert found.name == "a.png"
+
+
+def test_a_remote_file_is_another_version_by_its_size_or_by_what_its_server_says_first() -> None:
+    seen = {"size": 3, "ETag": "one", "LastModified": "noon"}
+    assert version_of(seen) == version_of(seen | {"LastModified": "later", "name": "b.png"})
+    others = ({"size": 4}, {"ETag": "two"}, {"ETag": None}, {"ETag": None, "LastModified": "later"})
+    assert len({version_of(seen), *(version_of(seen | other) for other in others)}) == 5
 
 
 def test_images_of_several_folders_of_one_name_have_their_whole_path(tmp_path: Path) -> None:

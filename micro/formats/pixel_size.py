@@ -65,9 +65,7 @@ UNKNOWN = PixelSize()
 def um_per(unit: str) -> float | None:
     """Return how many micrometres a unit has, however it is spelled; None for pixels and unknown units."""
     plain = unit.strip().strip("\x00").replace("\\u00B5", "u").replace("\\u00b5", "u")
-    plain = (
-        plain.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{ANGSTROM SIGN}", "å")
-    )
+    plain = plain.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
     # Mm is a megametre, which no microscope writes; everything else is the same in capitals
     return UM_PER_UNIT.get(plain.lower())
 
@@ -160,16 +158,13 @@ def _of_ome(tif: "TiffFile", series: "TiffPageSeries") -> PixelSize | None:
     if "PhysicalSizeX" not in pixels.attrib:
         return None
     sizes = []
-    for axis in "XY":
+    # the schema lets Y be absent; what writes only X (tifffile by default) means square pixels
+    for axis in "XY" if "PhysicalSizeY" in pixels.attrib else "XX":
         unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
         factor = um_per(unit)
         if factor is None:
             return PixelSize(notes=(f"OME-XML states the pixel size in {unit!r}, which is no length; not used",))
-        # the schema lets Y be absent; what writes only X (tifffile by default) means square pixels
-        sizes.append(float(pixels.get(f"PhysicalSize{axis}", pixels.attrib["PhysicalSizeX"])) * factor)
-        if axis == "X" and "PhysicalSizeY" not in pixels.attrib:
-            sizes.append(sizes[0])
-            break
+        sizes.append(float(pixels.attrib[f"PhysicalSize{axis}"]) * factor)
     return square(sizes[0], sizes[1], "OME-XML")
 
 
