@@ -261,6 +261,7 @@ def studio_polygon(index: int) -> dict[str, Any]:
 
 def studio_brush(index: int) -> dict[str, Any]:
     values = np.repeat(mask(index).ravel() * np.uint8(255), 4)
+    values[0] = 9  # some red where nothing was painted: only the opacity counts
     bits = f"{values.size:032b}" + f"{7:05b}" + "".join(f"{width - 1:04b}" for width in (3, 4, 8, 16))
     start = 0
     for stop in [*(np.flatnonzero(np.diff(values)) + 1).tolist(), values.size]:

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import zipfile
@@ -28,7 +29,7 @@ from annotation_tools import (
     write_png,
 )
 
-from micro import folder, tasks, training
+from micro import annotations, folder, tasks, training
 from micro.annotations import shapes
 from micro.errors import BadFolder
 from micro.training.samples import Sampler
@@ -476,3 +477,251 @@ def test_a_brush_and_a_polygon_of_label_studio_are_the_same_region():
     for index in range(4):
         assert studio_brush(index)["value"]["brushlabels"] == studio_polygon(index)["value"]["polygonlabels"]
         assert mask(index).any()
+
+
+# --- boxes, ellipses and parts, as tools write them -------------------------------------------------------------------
+
+BOX, BOX_DEGREES = (12.2, 20.7, 44.2, 36.7), 30.0  # left, top, right, bottom; turned clockwise on the screen
+OVAL, OVAL_DEGREES = (64.3, 40.4, 22.0, 9.0), 25.0  # middle, radii
+
+
+def from_middle(x, y, degrees):
+    """How far the middle of each pixel lies from a place, along axes that were turned clockwise on the screen."""
+    rows, columns = np.indices((HEIGHT, WIDTH)) + 0.5
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return (columns - x) * cosine + (rows - y) * sine, (rows - y) * cosine - (columns - x) * sine
+
+
+def in_box(degrees=0.0, about_middle=True):
+    x0, y0, x1, y1 = BOX
+    pin = ((x0 + x1) / 2, (y0 + y1) / 2) if about_middle else (x0, y0)
+    along, across = from_middle(*pin, degrees)
+    along, across = along + pin[0], across + pin[1]
+    return (x0 < along) & (along < x1) & (y0 < across) & (across < y1)
+
+
+def in_oval(radius_x=OVAL[2], radius_y=OVAL[3], degrees=0.0):
+    along, across = from_middle(*OVAL[:2], degrees)
+    return np.hypot(along / radius_x, across / radius_y) < 1
+
+
+def said(root, name, content):
+    """Class and pixels of each region, and the document, of one file in a folder."""
+    if isinstance(content, bytes):
+        (root / name).write_bytes(content)
+    else:
+        (root / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    [document] = annotations.find(root)
+    regions = []
+    for region in document.sheets[0].regions if document.sheets else ():
+        pixels, patch = np.zeros((HEIGHT, WIDTH), bool), region.draw((HEIGHT, WIDTH))
+        pixels[patch.window] = patch.inside
+        regions.append((region.class_name, pixels))
+    return regions, document
+
+
+def cvat_of(*shapes):
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    return f'<annotations><image name="{NAME}" {size}>{"".join(shapes)}</image></annotations>'
+
+
+def shapes_of_cvat(root):
+    (x0, y0, x1, y1), (cx, cy, rx, ry) = BOX, OVAL
+    box = f'<box label="a" xtl="{x0}" ytl="{y0}" xbr="{x1}" ybr="{y1}" rotation="{BOX_DEGREES}"/>'
+    oval = f'<ellipse label="b" cx="{cx}" cy="{cy}" rx="{rx}" ry="{ry}" rotation="{OVAL_DEGREES}"/>'
+    found, document = said(root, "annotations.xml", cvat_of(box, '<polyline label="c" points="1,1;9,9"/>', oval))
+    assert document.left_out == {"polyline shapes": 1}
+    return found, [in_box(BOX_DEGREES), in_oval(degrees=OVAL_DEGREES)]
+
+
+def shapes_of_label_studio(root):
+    (x0, y0, x1, y1), (cx, cy, rx, ry) = BOX, OVAL
+    across, down = 100 / WIDTH, 100 / HEIGHT
+    box = {"x": x0 * across, "y": y0 * down, "width": (x1 - x0) * across, "height": (y1 - y0) * down}
+    oval = {"x": cx * across, "y": cy * down, "radiusX": rx * across, "radiusY": ry * down}
+    results = [
+        {"type": "rectanglelabels", "value": {**box, "rotation": BOX_DEGREES, "rectanglelabels": ["a"]}},
+        {"type": "ellipselabels", "value": {**oval, "rotation": OVAL_DEGREES, "ellipselabels": ["b"]}},
+    ]
+    results = [{**each, "original_width": WIDTH, "original_height": HEIGHT} for each in results]
+    cancelled = {"result": results, "was_cancelled": True}
+    task = {"data": {"image": NAME}, "annotations": [cancelled, {"result": results}]}
+    found, document = said(root, "project.json", [task])
+    assert (len(document.sheets), document.left_out) == (1, {"annotations that were cancelled": 1})
+    return found, [in_box(BOX_DEGREES, about_middle=False), in_oval(degrees=OVAL_DEGREES)]
+
+
+def shapes_of_via_2(root):
+    (x0, y0, x1, y1), (cx, cy, rx, ry) = BOX, OVAL
+    outlines = [
+        {"name": "rect", "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0},
+        {"name": "ellipse", "cx": cx, "cy": cy, "rx": rx, "ry": ry, "theta": np.deg2rad(OVAL_DEGREES)},
+        {"name": "circle", "cx": cx, "cy": cy, "r": ry},
+        {"name": "polyline", "all_points_x": [1, 9], "all_points_y": [1, 9]},
+        {"name": "circle", "cx": 9, "cy": 9, "r": 5},
+    ]
+    two = {"size": "large", "colour": "red"}
+    said_of = [{"size": "large", "Label": "a"}, {"kind": {"b": True, "x": False}}, {"kind": "c"}, {"kind": "d"}, two]
+    regions = [
+        {"shape_attributes": outline, "region_attributes": words}
+        for outline, words in zip(outlines, said_of, strict=True)
+    ]
+    found, document = said(root, "via.json", {"1": {"filename": NAME, "regions": regions}})
+    assert document.left_out == {"polylines": 1}
+    assert found.pop()[0] is None, "of two attributes none is called a class"
+    return found, [in_box(), in_oval(degrees=OVAL_DEGREES), in_oval(OVAL[3], OVAL[3])]
+
+
+def shapes_of_via_3(root):
+    (x0, y0, x1, y1), (cx, cy, rx, ry) = BOX, OVAL
+    box, oval, circle = (x0, y0, x1 - x0, y1 - y0), (cx, cy, rx, ry), (cx, cy, ry)
+    metadata = {
+        str(number): {"vid": "1", "xy": xy, "av": {"1": "large", "2": name}}
+        for number, (name, xy) in enumerate(
+            (("a", (2, *box)), ("b", (4, *oval)), ("c", (3, *circle)), ("d", (8, *box)), ("e", (9, *circle)))
+        )
+    }
+    attributes = {"1": {"aname": "size"}, "2": {"aname": "class"}}
+    project = {"file": {"1": {"fid": "1", "fname": NAME}}, "view": {"1": {"fid_list": ["1"]}}, "metadata": metadata}
+    found, _ = said(root, "via.json", project | {"attribute": attributes})
+    disc = in_oval(ry, ry)
+    return found, [in_box(), in_oval(), disc, in_box(), disc]
+
+
+def shapes_of_labelme(root):
+    (x0, y0, x1, y1), (cx, cy, _, radius) = BOX, OVAL
+    shapes_said = [
+        {"label": "a", "shape_type": "rectangle", "points": [[x1, y0], [x0, y1]]},
+        {"label": "b", "shape_type": "circle", "points": [[cx, cy], [cx + 0.6 * radius, cy - 0.8 * radius]]},
+        {"label": "c", "shape_type": "line", "points": [[1, 1], [9, 9]]},
+    ]
+    size = {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+    found, document = said(root, "field_1.json", {"shapes": shapes_said, "flags": {"x": False, "good": True}, **size})
+    [sheet] = document.sheets
+    assert (sheet.image, sheet.stem_only, sheet.class_name) == ("field_1", True, "good")
+    assert (sheet.shape_px, document.left_out) == ((HEIGHT, WIDTH), {"lines": 1})
+    return found, [in_box(), in_oval(radius, radius)]
+
+
+def shapes_of_imagej(root):
+    box = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=20, left=12, bottom=37, right=44, name="a-12")
+    oval = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, top=31, left=42, bottom=50, right=87, name="0012-0034")
+    line = roifile.ImagejRoi.frompoints(np.array([[1, 1], [9, 9]]), name="c")
+    line.roitype = roifile.ROI_TYPE.POLYLINE
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, roi in enumerate((box, oval, line)):
+            archive.writestr(f"{number}.roi", roi.tobytes())
+    found, document = said(root, "field_1_RoiSet.zip", packed.getvalue())
+    assert (document.sheets[0].image, document.left_out) == ("field_1", {"polyline regions": 1})
+    assert found[1][0] is None, "a number that ImageJ gives by itself names no class"
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    whole = (rows >= 20) & (rows < 37) & (columns >= 12) & (columns < 44)
+    round_one = np.hypot((columns + 0.5 - 64.5) / 22.5, (rows + 0.5 - 40.5) / 9.5) < 1
+    return [(found[0][0], found[0][1]), ("b", found[1][1])], [whole, round_one]
+
+
+@pytest.mark.parametrize(
+    "shapes_of",
+    [shapes_of_cvat, shapes_of_label_studio, shapes_of_via_2, shapes_of_via_3, shapes_of_labelme, shapes_of_imagej],
+)
+def test_boxes_and_ellipses_are_the_pixels_whose_middles_they_enclose(tmp_path, shapes_of):
+    found, expected = shapes_of(tmp_path)
+    assert [name for name, _ in found] == list("abcde")[: len(expected)]
+    for (_, pixels), inside in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(pixels, inside)
+
+
+def test_what_was_drawn_in_parts_is_one_region_and_what_lies_above_comes_later(tmp_path):
+    outlines = [[[5, 5], [25, 5], [25, 25], [5, 25]], [[20, 10], [50, 10], [50, 20], [20, 20]]]
+    hole = [[8, 8], [12, 8], [12, 12], [8, 12]]
+    both = np.zeros((HEIGHT, WIDTH), bool)
+    both[5:25, 5:25] = both[10:20, 20:50] = True
+    holed = both.copy()
+    holed[8:12, 8:12] = False
+    file = {
+        "images": [{"id": 1, "file_name": NAME, "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 3, "name": "pore"}],
+    }
+    flat = [[value for corner in outline for value in corner] for outline in outlines]
+    one = {"image_id": 1, "category_id": 3, "segmentation": flat}
+    (tmp_path / "coco").mkdir()
+    wrong = [{**one, "id": 7, "image_id": 2}, {**one, "id": 8, "category_id": 1}]
+    found, document = said(tmp_path / "coco", "a.json", {**file, "annotations": [one, {**one, "iscrowd": 1}, *wrong]})
+    assert [name for name, _ in found] == ["pore", "ignore"]
+    np.testing.assert_array_equal(found[0][1], both)
+    assert document.left_out == {"crowds, inside which nothing is known": 1}
+    assert [problem[8:] for problem in document.problems] == [
+        "annotation 7 belongs to image id 2, which is not listed.",
+        "annotation 8 has category id 1; there are: 3.",
+    ]
+    (tmp_path / "qupath").mkdir()
+    parts = [[outlines[0], hole], [outlines[1]]]
+    feature = {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": parts}}
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 1]}}
+    content = {"type": "FeatureCollection", "features": [feature, point]}
+    [(_, pixels)], document = said(tmp_path / "qupath", "field_1.geojson", content)
+    assert document.left_out == {"Point objects": 1}
+    np.testing.assert_array_equal(pixels, holed)
+    (tmp_path / "labelme").mkdir()
+    grouped = [{"label": "pore", "group_id": 4, "points": outline} for outline in outlines]
+    other = {"label": "crack", "group_id": 4, "points": outlines[0]}
+    found, _ = said(tmp_path / "labelme", "field_1.json", {"shapes": [grouped[0], other, grouped[1]]})
+    assert [name for name, _ in found] == ["pore", "crack"]
+    np.testing.assert_array_equal(found[0][1], both)
+    (tmp_path / "cvat").mkdir()
+    drawn = [f'<box label="{z}" xtl="0" ytl="0" xbr="9" ybr="9" z_order="{z}"/>' for z in (2, 0, -1)]
+    found, _ = said(tmp_path / "cvat", "annotations.xml", cvat_of(*drawn))
+    assert [name for name, _ in found] == ["-1", "0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.xml", cvat_of('<tag label="crack"/>', '<tag label="clean"/>'), f"{NAME} has 2 tags; one class is expected"),
+        ("a.xml", '<annotations><track id="0"/></annotations>', "an export of a video"),
+        ("a.json", {"shapes": [], "flags": {"crack": True, "clean": True}}, "2 flags are raised"),
+        (
+            "a.json",
+            {"images": [{"id": 1, "file_name": n} for n in "ab"], "annotations": [], "categories": []},
+            "two images have the same id",
+        ),
+        (
+            "a.json",
+            {"images": [], "annotations": [], "categories": [{"id": 1, "name": n} for n in "ab"]},
+            "two categories have the same id",
+        ),
+        (
+            "a.json",
+            [
+                {
+                    "id": 3,
+                    "data": {"image": NAME},
+                    "annotations": [{"result": [{"type": "choices", "value": {"choices": ["crack", "clean"]}}]}],
+                }
+            ],
+            "task 3 states several classes of the image",
+        ),
+        (
+            "a.json",
+            [
+                {
+                    "id": 3,
+                    "data": {"image": NAME},
+                    "annotations": [
+                        {
+                            "result": [
+                                {"type": "choices", "original_width": px, "original_height": px, "value": {}}
+                                for px in (8, 9)
+                            ]
+                        }
+                    ],
+                }
+            ],
+            "task 3 states several sizes of the image",
+        ),
+    ],
+)
+def test_a_file_that_says_two_things_of_one_image_is_a_problem(tmp_path, name, content, problem):
+    _, document = said(tmp_path, name, content)
+    assert [problem in each for each in document.problems] == [True]

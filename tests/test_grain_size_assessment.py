@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tessellations import duplex, shaken_lattice, voronoi
 
 from micro.errors import UnknownPixelSize
-from micro.grain_size import Field, assess, combine, grains_between, intercept, paint, planimetric, section_of
+from micro.grain_size import Field, assess, cautions, combine, grains_between, intercept, paint, planimetric, section_of
+from micro.grain_size.assessment import Assessment, conclude, tally
 from micro.grain_size.count import Count, FieldCount, Pattern
 
 NO_MARKS = Pattern(np.zeros((0, 2)), np.zeros(0))
@@ -19,7 +21,7 @@ def counted(method, *pairs: tuple[float, float]) -> list[FieldCount]:
 def test_the_interval_of_five_fields_is_that_of_students_t():
     # 8, 9, 10, 11, 12 grains on 0.001 mm2 each
     found = combine(counted(planimetric.SALTIKOV, *((count, 1000.0) for count in (8.0, 9.0, 10.0, 11.0, 12.0))))
-    assert found.mean == pytest.approx(10000)
+    assert (found.fields, found.count, found.mean) == (5, 50, pytest.approx(10000))
     assert found.standard_deviation == pytest.approx(np.sqrt(2.5) * 1000)
     assert found.ci95 == pytest.approx(2.776 * np.sqrt(2.5) * 1000 / np.sqrt(5), rel=1e-3)
     assert found.relative_accuracy_percent == pytest.approx(2.776 * np.sqrt(0.5) * 10, rel=1e-3)
@@ -60,9 +62,13 @@ def specimen() -> tuple[list[Field], float, float]:
     return fields, float(per_mm2), float(np.mean([each.mean_intercept_px for each in drawn]) * um)
 
 
-def test_every_method_finds_the_true_g_of_drawn_polycrystals_within_0_05(specimen):
-    fields, per_mm2, intercept_um = specimen
-    found = assess(fields)
+@pytest.fixture(scope="module")
+def found(specimen) -> Assessment:
+    return assess(specimen[0])
+
+
+def test_every_method_finds_the_true_g_of_drawn_polycrystals_within_0_05(specimen, found):
+    _, per_mm2, intercept_um = specimen
     true_by_count = 3.321928 * np.log10(per_mm2) - 2.954
     true_by_lines = -6.643856 * np.log10(intercept_um / 1e3) - 3.288
     assert all(field.grains >= 500 for field in found.fields)
@@ -75,8 +81,8 @@ def test_every_method_finds_the_true_g_of_drawn_polycrystals_within_0_05(specime
     assert found.anisotropy == pytest.approx(1, abs=0.03)
 
 
-def test_a_good_specimen_is_given_without_a_warning(specimen):
-    assert assess(specimen[0]).warnings == ()
+def test_a_good_specimen_is_given_without_a_warning(found):
+    assert found.warnings == ()
 
 
 def test_the_record_holds_the_figures_of_the_page_as_json(specimen):
@@ -180,6 +186,64 @@ def test_an_outlier_grain_is_reported_as_ala():
     assert found.largest.area_share == pytest.approx(np.pi * radius**2 / labels.size, rel=0.02)
     assert any(f"{found.largest.coarser_by_g:.1f} coarser than the rest" in warning for warning in found.warnings)
     assert not assess([Field(shaken_lattice(3, 12, 40, 40), 1.0, "f")]).largest.is_ala
+
+
+def test_an_outlier_is_eight_mean_areas_and_with_its_like_a_twentieth_of_all():
+    one = tally(Field(voronoi(1, 60, (200, 200)).labels, 1.0, "f"))
+    mean_um2 = 1e6 / conclude([one]).planimetric.mean
+
+    def is_ala(times: float) -> bool:
+        area_um2 = np.append(np.full(400, 1.0), times) * mean_um2
+        return conclude([replace(one, area_um2=area_um2, is_cut=np.zeros(401, bool))]).largest.is_ala
+
+    assert [is_ala(times) for times in (7.9, 8.1, 21.0, 21.1)] == [False, True, True, False]
+
+
+def test_each_caution_is_said_from_its_limit_on_and_names_the_fields(found):
+    sizes, rows = found.sizes, found.counts
+
+    def facts(**values: tuple[float, ...]) -> str:
+        several = [dict(zip(values, column, strict=True)) for column in zip(*values.values(), strict=True)]
+        each = tuple(replace(one, **changed) for one, changed in zip(found.fields, several, strict=True))
+        return "\n".join(cautions.of(replace(found, fields=each)))
+
+    def counts(key: str, *of_field: float) -> str:
+        row = tuple(
+            replace(one, counted=replace(one.counted, count=count))
+            for one, count in zip(rows[key], of_field, strict=True)
+        )
+        return "\n".join(cautions.of(replace(found, counts=rows | {key: row})))
+
+    def percent(key: str, value: float) -> str:
+        size = replace(sizes[key], ci95=sizes[key].mean * value / 100)
+        return "\n".join(cautions.of(replace(found, sizes=sizes | {key: size})))
+
+    def stretched(value: float, grains: int) -> str:
+        directions = found.directions | {90: replace(found.directions[90], mean=100.0)}
+        directions |= {angle: replace(found.directions[angle], mean=100 * value) for angle in (0, 45, 135)}
+        each = tuple(replace(one, grains=grains // 5) for one in found.fields)
+        return "\n".join(cautions.of(replace(found, fields=each, directions=directions)))
+
+    assert facts(mean_area_px=(250, 251, 252, 253, 254)) == ""
+    assert "only 190 px on average in field 0, field 2;" in facts(mean_area_px=(249, 250, 190, 250, 250))
+    assert facts(unmeasured_share=(0.01,) * 5) == ""
+    assert "Up to 20% of the field" in facts(unmeasured_share=(0.011, 0.2, 0, 0, 0))
+    assert "5 grains are specks below 20 px in field 0, field 4," in facts(specks=(2, 0, 0, 0, 3))
+    for key, title in (("planimetric_saltikov", "rectangle (Saltikov)"), ("planimetric_jeffries", "circle (Jeffries)")):
+        assert "Fewer than 50 grains" not in counts(key, 50, 300, 300, 300, 300)
+        said = counts(key, 49.5, 300, 48.25, 300, 300)
+        assert f"grains counted (48.25) by planimetric, {title} in field 0, field 2 (E112-13, 11)." in said
+    assert counts("intercept_heyn", 50, 300, 300, 300, 300) == ""
+    assert "Fewer than 50 intercepts in field 1 (E112-13, 13)." in counts("intercept_heyn", 300, 49, 300, 300, 300)
+    assert "Fewer than 100 grains counted in a circle" in counts("planimetric_jeffries", 99, 300, 300, 300, 300)
+    assert counts("planimetric_jeffries", *[100] * 5) == ""
+    for key in ("planimetric_saltikov", "intercept_heyn"):
+        assert percent(key, 10.0) == ""
+        assert f"%RA is 10.1 by {sizes[key].method.title}, above 10: " in percent(key, 10.1)
+    # equal grains differ by chance: 3 standard deviations of 2500 are 6 %, of 400 they are 16 %
+    assert stretched(1.09, 2500) == stretched(1.16, 400) == ""
+    assert "at 0 degrees is 1.11 times that at 90 degrees" in stretched(1.11, 2500)
+    assert "at 0 degrees is 1.17 times that at 90 degrees" in stretched(1.17, 400)
 
 
 def test_grains_of_a_few_pixels_and_specks_are_warned_of():

@@ -123,6 +123,7 @@ def test_a_rectangle_counts_a_quarter_in_corners_a_half_at_edges_and_one_inside(
     assert count.count == 4 + 8 / 2 + 4 / 4 == 9
     assert count.extent_px == 80 * 80
     assert sorted(set(count.pattern.weights)) == [0.25, 0.5, 1]
+    assert planimetric.saltikov(section_of(halves())).count == 1, "each of two grains has two corners"
 
 
 def test_a_circle_counts_a_half_for_each_grain_that_it_cuts():
@@ -133,6 +134,13 @@ def test_a_circle_counts_a_half_for_each_grain_that_it_cuts():
     assert count.count == 1.5
     assert planimetric.unbiased(count) == 0.5
     assert count.extent_px == pytest.approx(np.pi * 50**2, rel=0.01)
+    bricks = np.arange(600)[:, np.newaxis] // 20 * 31 + np.arange(620) // 20 + 1
+    inside = np.hypot(np.arange(600)[:, np.newaxis] - 299.5, np.arange(620) - 309.5) <= 300
+    held = set(bricks[inside])
+    cut = held & {*bricks[~inside], *bricks[0], *bricks[-1]}  # two lie in the circle whole, and the frame cuts them
+    count = planimetric.jeffries(section_of(bricks))
+    assert count.parts == {"inside": len(held - cut), "edge": len(cut)}
+    assert count.extent_px == np.count_nonzero(inside)
 
 
 def test_the_mean_area_leaves_out_grains_that_the_frame_cuts():

@@ -5,12 +5,13 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import tmm
+from scipy import constants
 from scipy.linalg import expm
 
 from micro.errors import BadSetting
 from micro.thin_film import MATERIALS, Camera, Index, contrast, find, refractive_index
-from micro.thin_film.atlas import chart
-from micro.thin_film.camera import WAVELENGTHS_NM
+from micro.thin_film.atlas import APERTURES, chart
+from micro.thin_film.camera import WAVELENGTHS_NM, channel_weights, recorded
 from micro.thin_film.stack import cone_reflectance, reflectance
 
 
@@ -130,6 +131,24 @@ def test_stray_light_and_mixed_colours_lower_contrasts_and_keep_grey_grey():
     assert np.ptp(mixed) == pytest.approx(np.ptp(plain) / 2)
 
 
+def test_each_channel_mixes_what_the_others_saw_and_none_falls_below_black():
+    matrix = np.array([[1.3, -0.2, -0.1], [0.0, 0.9, 0.1], [0.2, -0.5, 1.3]])
+    found = recorded(np.array([[0.4, 0.4, 0.4], [0.8, 0.5, 0.1], [0.0, 0.3, 0.6]]), matrix, 0.0, 1.0)
+    np.testing.assert_allclose(found[0], -0.6)
+    np.testing.assert_allclose(found[1], [0.93 - 1, 0.46 - 1, 0.04 - 1])
+    assert found[2, 0] == pytest.approx(1e-3 - 1)
+
+
+def test_a_channel_sees_a_lamp_of_3200_k_through_a_filter_of_its_width_at_half_height():
+    metres = WAVELENGTHS_NM * 1e-9
+    heat = constants.h * constants.c / (constants.k * 3200)
+    lamp = 1 / (metres**5 * np.expm1(heat / metres))
+    np.testing.assert_allclose(channel_weights(np.array(550.0), 1e9), lamp / lamp.sum(), rtol=1e-6)
+    passed = channel_weights(np.array(550.0), 80.0) / lamp
+    at = dict(zip(WAVELENGTHS_NM.tolist(), (passed / passed.max()).tolist(), strict=True))
+    assert (at[510], at[550], at[590]) == pytest.approx((0.5, 1, 0.5))
+
+
 def test_no_layers_give_no_contrast_and_a_hundred_look_like_bulk():
     nothing, some, bulk = contrast("graphene", np.array([0, 700, 800]), 90, Camera())
     np.testing.assert_allclose(nothing, 0, atol=1e-12)
@@ -148,6 +167,11 @@ def test_the_atlas_says_what_the_exact_integral_says():
     for index in range(10):
         camera = Camera(apertures[index], tuple(centres[index]), widths[index])
         np.testing.assert_allclose(found[index].T - 1, contrast("graphene", layers, oxides[index], camera), atol=0.01)
+    edge, beyond = (
+        atlas.relative(np.array([aperture]), np.array([oxide_nm]), centres[:1], widths[:1])
+        for aperture, oxide_nm in ((APERTURES[-1], 100.0), (0.99, 130.0))
+    )
+    np.testing.assert_allclose(beyond, edge)
 
 
 def test_every_table_says_where_it_comes_from():
@@ -162,10 +186,20 @@ def test_every_table_says_where_it_comes_from():
             assert "doi 10." in text
 
 
+def test_a_layer_is_half_the_c_axis_of_the_bulk():
+    # measured by X-rays; WS2 by W. J. Schutte et al., J. Solid State Chem. 70 (1987) 207
+    axes_nm = {"graphene": 0.6708, "hbn": 0.6661, "mos2": 1.2295, "mose2": 1.2927, "ws2": 1.2323, "wse2": 1.298}
+    assert {name: find(name).layer_nm for name in MATERIALS} == pytest.approx(
+        {name: axis_nm / 2 for name, axis_nm in axes_nm.items()}, rel=0.004
+    )
+
+
 def test_an_unknown_material_and_a_wavelength_without_data_are_refused():
     with pytest.raises(BadSetting, match="graphene, mos2"):
         find("unobtainium")
     with pytest.raises(BadSetting, match="from 400 to 700 nm"):
         refractive_index("mos2", np.array([900.0]))
+    with pytest.raises(BadSetting, match="from 400 to 700 nm"):
+        refractive_index("mos2", np.array([380.0, 500.0]))
     with pytest.raises(ValueError, match="one more is needed"):
         reflectance([Index(np.ones(1), np.ones(1))], (np.zeros(1),), np.array([500.0]), sine=0.0, polarization="s")
