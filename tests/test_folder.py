@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from micro import folder
-from micro.errors import BadFolder
+from micro.errors import BadFolder, BadSetting
 
 
 def write(path, pixels):
@@ -300,3 +300,55 @@ def test_copies_of_images_with_something_in_them_are_joined(tmp_path, change):
         write(tmp_path / f"c{number}" / f"{number}.png", pixels)
         write(tmp_path / f"c{number}" / f"{number}-copy.png", change(pixels))
     assert len({item.group for item in folder.read(tmp_path).images}) == 2
+
+
+def smooth(seed):
+    marks = cv2.GaussianBlur(noise(seed, (64, 64)), (0, 0), 2)
+    return cv2.normalize(marks, None, 20, 200, cv2.NORM_MINMAX)
+
+
+def test_near_copies_that_somebody_put_into_two_groups_stay_there_and_are_named(tmp_path):
+    for number, name in enumerate(("a", "b", "c")):
+        write(tmp_path / "images" / f"{name}.png", smooth(min(number, 1)) + number)
+        write(tmp_path / "masks" / f"{name}.png", np.eye(64, dtype=np.uint8))
+    assert len({item.group for item in folder.read(tmp_path).images}) == 2
+    (tmp_path / "groups.csv").write_text("image,group\na.png,1\nb.png,2\nc.png,3\n")
+    stated = folder.read(tmp_path)
+    assert [item.group for item in stated.images] == ["1", "2", "3"]
+    assert "nearly the same image in two groups, so perhaps on both sides of a split: b.png, c.png" in stated.describe()
+    assert "more than once" not in stated.describe()
+
+
+def test_only_what_stands_in_the_brackets_is_the_specimen(tmp_path):
+    for seed, name in enumerate(("field-1_chip-A", "field-2_chip-A", "field-3_chip-B")):
+        write(tmp_path / "images" / f"{name}.png", noise(seed))
+        write(tmp_path / "masks" / f"{name}.png", np.eye(32, dtype=np.uint8))
+    groups = [item.group for item in folder.read(tmp_path, group_by=r"\d_chip-([A-Z])").images]
+    assert groups == ["A", "A", "B"]
+    with pytest.raises(BadSetting, match="one group in brackets is expected"):
+        folder.read(tmp_path, group_by=r"field-(\d)_chip-([A-Z])")
+
+
+def test_equal_pixels_under_two_masks_are_a_problem_and_under_one_are_not(tmp_path):
+    for name, rows in (("a", 4), ("b", 4), ("c", 9)):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:rows] = 1
+        write(tmp_path / "images" / f"{name}.png", noise(1))
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    with pytest.raises(BadFolder) as told:
+        folder.read(tmp_path)
+    assert re.findall(r"(\w)\.png and (\w)\.png: equal pixels", str(told.value)) == [("a", "c")]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "webp"])
+@pytest.mark.parametrize(("lossless", "is_told"), [(0, True), (1, False)])
+def test_file_types_tell_the_class_where_their_shares_differ_by_more_than_a_tenth(tmp_path, suffix, lossless, is_told):
+    for seed in range(10):
+        colour = np.stack([noise(seed), noise(seed) // 2, noise(seed) // 4], axis=2)
+        write(tmp_path / "clean" / f"{seed}.{'png' if seed < 2 else suffix}", colour)
+        write(tmp_path / "crack" / f"{seed}.{'png' if seed < lossless else suffix}", 255 - colour)
+    read = folder.read(tmp_path)
+    assert any("re-encoded alike" in remark for remark in read.remarks) == is_told
+    first = next(item.image.pixels for item in read.images if item.image.name == "clean/0.png")
+    red, _, blue = first.reshape(-1, 3).mean(axis=0)
+    assert blue > 3 * red
