@@ -111,6 +111,8 @@ def test_minutes_know_that_channelwise_networks_take_long_for_what_they_multiply
     # on one core 2.47, 0.38 and 0.20 s; by their products alone they would be 1 to 32 to 51
     assert 5 < seconds("resnet18") / seconds("mobilenet_v3_small") < 10
     assert 8 < seconds("resnet18") / seconds("shufflenet_v2_x0_5") < 16
+    # this one learns from 32 frames in 3 ms, and waits for them
+    assert seconds("lenet5") == pytest.approx(0.032)
 
 
 def test_an_epoch_says_how_long_its_part_still_takes():

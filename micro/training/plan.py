@@ -24,10 +24,12 @@ from micro.tasks import Annotation
 
 Precision = Literal["fp32", "bf16"]
 # What two desktop cores do in training: products, and values that the layers hand on, which is most of the work where
-# convolutions see one channel each. Constants and not measurements, so that the same command gives the same plan (how
+# convolutions see one channel each; and how long one core takes to change an image for the next step, which is longer
+# than a small network learns from it. Constants and not measurements, so that the same command gives the same plan (how
 # far they are from a machine: python -m tests.benchmarks.minutes).
 FLOPS_PER_SECOND = 1.7e11
 VALUES_PER_SECOND = 5e8
+SECONDS_AN_IMAGE = 1e-3
 FASTER: dict[Precision, float] = {"fp32": 1, "bf16": 2}
 # A step of training costs about three forward passes: forward, and backward to inputs and to weights.
 PASSES_PER_STEP = 3
@@ -420,4 +422,5 @@ def seconds_a_step(spec: NetworkSpec, crop_px: int, batch: int, precision: Preci
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, spec.in_channels, crop_px, crop_px))
     products_s = counter.get_total_flops() * PASSES_PER_STEP / FLOPS_PER_SECOND
-    return float(batch * (products_s + sum(values) / VALUES_PER_SECOND) / FASTER[precision])
+    learned_s = (products_s + sum(values) / VALUES_PER_SECOND) / FASTER[precision]
+    return float(batch * max(learned_s, SECONDS_AN_IMAGE))
