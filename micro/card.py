@@ -27,7 +27,7 @@ class NetworkSpec(_CardPart):
 
     kind: Literal["unet", "classifier"]
     encoder_name: str
-    in_channels: int = Field(ge=1, le=3)
+    in_channels: Literal[1, 3]
     outputs: tuple[str, ...] = Field(min_length=1)
     decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
     input_px: int | None = Field(default=None, ge=16, le=2048)
@@ -110,6 +110,6 @@ class Card(_CardPart):
                 continue
             if spec.kind != kind:
                 raise ValueError(f"the {place} is a {kind}, not a {spec.kind}")
-            if spec.in_channels != (3 if self.channels == "rgb" else 1):
+            if spec.channels != self.channels:
                 raise ValueError(f"{self.channels} images do not have the {spec.in_channels} channels of the {place}")
         return self

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from micro import bundle, networks
+from micro import bundle, networks, training
 from micro.card import Card, DataSource, NetworkSpec
+from micro.folder import AnnotatedFolder
 
 SMALL_UNET = NetworkSpec(
     kind="unet",
@@ -46,3 +47,14 @@ def make_bundle(folder: Path, spec: NetworkSpec = SMALL_UNET, task: str = "grain
         "command": "none",
     }
     return bundle.save(folder, Card.model_validate(facts | card), weights)
+
+
+def trained(plan: training.TrainingPlan, folder: AnnotatedFolder, out: Path) -> bundle.Bundle:
+    """Train by a plan to its end."""
+    steps = training.train_steps(plan, folder, out, training.Making("made", training.About(), "micro train"))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            made: bundle.Bundle = stop.value.bundle
+            return made

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from small_bundles import trained
 
 from micro import bundle, cli, folder, training, trial
 from micro.engine import Engine
@@ -44,22 +45,13 @@ def short(plan, steps):
     )
 
 
-def learned(plan, annotated, out):
-    steps = training.train_steps(plan, annotated, out, training.Making("made", training.About(), "micro train tinted"))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value.bundle
-
-
 @pytest.fixture(scope="module")
 def seen(tinted, tmp_path_factory):
     """A bundle that learned from colour."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("micro.training.loop.choose_halo", lambda *_: 16)
         plan = short(training.plan(tinted, "phases", 1, colour=True), 40)
-        return learned(plan, tinted, tmp_path_factory.mktemp("seen") / "made")
+        return trained(plan, tinted, tmp_path_factory.mktemp("seen") / "made")
 
 
 def test_what_only_colour_shows_is_found_by_a_network_that_sees_it(seen):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from small_bundles import SMALL_CLASSIFIER, make_bundle
 
 from micro import cli
 from micro.engine import Engine
 from micro.line.reading import Look, Reader
 from micro.line.sources import Source
-from tests.small_bundles import SMALL_CLASSIFIER, make_bundle
 
 
 @pytest.fixture(scope="module")

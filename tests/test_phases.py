@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_bundles import trained
 
 from micro import folder, tasks, training, trial
 from micro.engine import Engine
@@ -115,20 +116,11 @@ def small(plan):
     return plan.model_copy(update={"steps": 2, "batch": 2, "crop_px": 64, "network": network})
 
 
-def made_of(plan, drawn, out):
-    steps = training.train_steps(plan, drawn, out, training.Making("made", training.About(), "micro train drawn"))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value.bundle
-
-
 def test_a_folder_of_class_masks_trains_a_bundle_for_its_classes(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr("micro.training.loop.choose_halo", lambda *_: 16)
     plan = small(training.plan(drawn, "phases", minutes=1))
     assert plan.network.outputs == scenes.PHASES
-    made = made_of(plan, drawn, tmp_path / "made")
+    made = trained(plan, drawn, tmp_path / "made")
     assert made.card.classes == scenes.PHASES
     assert [row.what for row in made.card.scores][:2] == ["mean IoU", "IoU of matrix"]
     assert trial.prove(made, "cpu")

@@ -560,7 +560,7 @@ def test_an_edited_plan_that_cannot_be_followed_is_refused(masks, tmp_path, chan
     [
         ({"crop_px": 96}, "crop_px is 96 and the network's input_px 64"),
         ({"split": "place", "held_out_share": 0.25}, "a part of a frame has no class"),
-        ({"network": {"in_channels": 2}}, "in_channels: defects has 1 or 3"),
+        ({"network": {"in_channels": 2}}, r"in_channels: Input should be 1 or 3"),
         ({"split": "image", "held_out": ["rough/1.png", "rough/3.png"]}, "all that there is of rough"),
     ],
 )

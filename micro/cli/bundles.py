@@ -118,6 +118,7 @@ def models_reference(
     from micro.line.reading import Look, Reader
     from micro.line.sources import find
 
+    reader = Reader(0, scale.given().um)
     chosen = bundle.load(name)
     found = find(sources)
     look: Callable[[Micrograph], Statistics] = drift.statistics
@@ -126,7 +127,6 @@ def models_reference(
         from micro.engine import Engine
 
         look = partial(trial.statistics, Engine(chosen, device=device))
-    reader = Reader(0, scale.given().um)
     rows = []
     for source in found:
         try:

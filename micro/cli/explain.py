@@ -36,6 +36,7 @@ def explain(
     device
         auto, cpu, cuda, cuda:N or mps.
     """
+    um = scale.given().um
     from micro import bundle
     from micro.errors import UnreadableImage
     from micro.line.reading import Look, Reader
@@ -47,7 +48,7 @@ def explain(
     from micro.report.explained import heated, places, write_picture
 
     place_of = places(found, out_dir)
-    explainer, reader = Explainer(chosen, device), Reader(0, scale.given().um)
+    explainer, reader = Explainer(chosen, device), Reader(0, um)
     code = DONE
     for source in found:
         try:

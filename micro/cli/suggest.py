@@ -50,13 +50,14 @@ def suggest(
     """
     from micro.line.sources import find
 
+    reader = _Reader(scale.given().um)
     make_room(out_file)
     asked = find(sources)
     there = [] if known is None else find([str(known / "images" if (known / "images").is_dir() else known)])
     from micro.engine import Engine
     from micro.suggestion import rank_steps
 
-    engine, reader = Engine.load(model, device), _Reader(scale.given().um)
+    engine = Engine.load(model, device)
     steps = rank_steps(engine, reader.new(asked), reader.known(there), len(asked) + len(there))
     found = watched(steps, "images", progress)
     with out_file.open("w", encoding="utf-8", newline="") as file:

@@ -220,7 +220,7 @@ def plan(
         raise BadSetting(f"{folder.root}: its images are grey, and there is no colour to learn from.")
     is_same_task = isinstance(start, Bundle) and start.card.task == task_name
     channels = task.channels[0]
-    if "rgb" in task.channels and (colour or (is_same_task and begun is not None and begun.channels == "rgb")):
+    if colour or (is_same_task and begun is not None and begun.channels == "rgb"):
         channels = "rgb"
     habits = task.habits
     crop_px = habits.crop_px if task.outputs else _frame_px(folder.images)
@@ -312,9 +312,8 @@ def read_plan(path: Path, derived: TrainingPlan, images: Sequence[Annotated]) ->
     if (edited.network.kind, edited.network.outputs) != (derived.network.kind, derived.network.outputs):
         raise BadSetting(f"{path}: its network must answer with {', '.join(derived.network.outputs)}.")
     networks.refuse_unknown(edited.network)
-    offered = [3 if channels == "rgb" else 1 for channels in edited.task_learned.channels]
-    if edited.network.in_channels not in offered:
-        raise BadSetting(f"{path}: network: in_channels: {edited.task} has {' or '.join(map(str, offered))}.")
+    if edited.network.channels not in edited.task_learned.channels:
+        raise BadSetting(f"{path}: network: in_channels: {edited.task} sees {edited.task_learned.channels[0]} images.")
     if edited.network.kind == "classifier" and edited.crop_px != edited.network.input_px:
         raise BadSetting(
             f"{path}: crop_px is {edited.crop_px} and the network's input_px {edited.network.input_px}: frames are "
